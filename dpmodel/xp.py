@@ -1,0 +1,54 @@
+"""The namespace of an array: the standard one, or one a backend registered.
+
+The mathematics asks ``xp = namespace(x)`` and then uses functions of the Array API standard
+2024.12 only.  What the standard does not have (``detach``) stands at the end of this page.
+"""
+
+from typing import Any
+
+import array_api_compat
+
+Array = Any  # one array type per call
+
+_REGISTERED: dict[type, Any] = {}
+
+
+def register_namespace(array_type: type, xp: Any) -> None:
+    """Tell dpmodel which namespace serves ``array_type``.
+
+    For libraries that array-api-compat does not know, for subclasses, and to keep
+    compilers away from its cache.
+    """
+    _REGISTERED[array_type] = xp
+
+
+def namespace(x: Array) -> Any:
+    """The Array API namespace of ``x``."""
+    xp = _REGISTERED.get(type(x))
+    return array_api_compat.array_namespace(x) if xp is None else xp
+
+
+def like(x: Array) -> dict[str, Any]:
+    """``dtype`` and ``device`` of ``x``, for creation functions: ``xp.zeros(n, **like(x))``."""
+    return {"dtype": x.dtype, "device": getattr(x, "device", None)}  # JAX tracers have no device
+
+
+def shape(x: Array) -> tuple[Any, ...]:
+    """``x.shape``, with what a tracer leaves unknown asked of the array itself."""
+    xp = _REGISTERED.get(type(x))
+    return xp.shape(x) if hasattr(xp, "shape") else tuple(x.shape)
+
+
+def cast(x: Array, dtype: str) -> Array:
+    """``x`` in the precision called ``dtype`` ("float64", "float32", ...), unchanged if it has it."""
+    xp = namespace(x)
+    return xp.astype(x, getattr(xp, dtype), copy=False)
+
+
+def detach(x: Array) -> Array:
+    """``x`` as a constant: no derivative flows through it."""
+    return getattr(namespace(x), "detach", _same)(x)
+
+
+def _same(x: Array) -> Array:
+    return x
