@@ -1,0 +1,64 @@
+"""Model files in and out: ``read_tree`` and ``write_tree``.
+
+A tree is nested dictionaries and lists of plain values, with NumPy arrays below keys ``@variables``.
+The same tree can stand in HDF5 (``.dp``) or in text (``.yaml``, ``.yml``, ``.dp.json``), see spec serialization.md 1.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
+
+from dpmodel.errors import FileError
+from dpmodel.io.files import replacing, sniff
+from dpmodel.io.hdf5 import read_hdf5, write_hdf5
+
+
+class _Format(NamedTuple):
+    read: Callable[[str], dict[str, Any]]
+    write: Callable[[BinaryIO, dict[str, Any], str], None]
+    found: tuple[str, ...]  # what ``sniff`` may say of such a file
+
+
+_HDF5 = _Format(read_hdf5, write_hdf5, ("an HDF5 file",))
+FORMATS = {".dp": _HDF5}
+
+
+def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the tree in a model file.
+
+    Data only: nothing in the file is executed, and nothing much larger than the file is allocated.
+    Raises FileError, which names the file, the place in it, what was expected and what was found.
+    """
+    path = os.fspath(path)
+    form = _format(path)
+    found = sniff(path)
+    if found not in form.found:
+        raise FileError(f"{path}: expected {form.found[0]}, found {found}")
+    return form.read(path)
+
+
+def write_tree(path: str | os.PathLike[str], tree: dict[str, Any], overwrite: bool = True) -> None:
+    """Write ``tree`` to a model file; the suffix chooses the form.
+
+    The file appears whole or not at all.  A ``.dp`` file can be read by deepmd-kit 3.
+    """
+    path = os.fspath(path)
+    form = _format(path)
+    with replacing(path, overwrite) as file:
+        form.write(file, tree, path)
+
+
+def _format(path: str) -> _Format:
+    for suffix, form in FORMATS.items():
+        if path.lower().endswith(suffix):
+            return form
+    raise FileError(f"{path}: expected a name ending in one of {', '.join(FORMATS)}{_hint(path)}")
+
+
+def _hint(path: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".json":
+        return "; '.json' belongs to Paddle's programs, a model in JSON is called '.dp.json'"
+    if suffix in (".pt", ".pth"):
+        return "; import this file as a PyTorch checkpoint"
+    return ""

@@ -1,0 +1,102 @@
+"""Files as a whole: what they are, and writing them so that no half-written one is ever seen."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from dpmodel.errors import FileError
+
+_SIGNATURES = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"PK\x03\x04": "a zip archive (PyTorch's .pt and .pth are)",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\x80\x02": "a Python pickle (old PyTorch or Paddle)",
+    b"\x80\x03": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+    b"\x93NUMPY": "a NumPy array file",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\x7fELF": "a program or shared library",
+}
+
+
+def sniff(path: str | os.PathLike[str]) -> str:
+    """What the file at ``path`` really holds, in words; FileError where there is no readable file."""
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: expected a file, found a directory")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        raise FileError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    if not head:
+        return "an empty file"
+    for signature, words in _SIGNATURES.items():
+        if head.startswith(signature):
+            return words
+    return _sniff_text(head)
+
+
+def _sniff_text(head: bytes) -> str:
+    try:
+        text = head[:-3].decode() if len(head) == 4096 else head.decode()  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return "unknown binary data"
+    if "\0" in text:
+        return "unknown binary data"
+    return "JSON text" if text.lstrip().startswith("{") else "text"
+
+
+def expect_signature(path: str | os.PathLike[str], wanted: str, words: str) -> None:
+    """Raise FileError unless ``sniff`` finds ``wanted``; ``words`` say what should have been there."""
+    found = sniff(path)
+    if found != wanted:
+        raise FileError(f"{path}: expected {words}, found {found}")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    Written beside the target, flushed to the disk, then renamed: readers see the old file or the new one.
+    A link is followed, the mode of an existing file is kept.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        found = "a directory" if target.is_dir() else "a device"
+        raise FileError(f"{path}: expected a file or a new name, found {found}")
+    if target.exists() and not overwrite:
+        raise FileError(f"{path}: exists already; remove it or choose another name")
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o7777)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut; file systems that cannot do it are left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,123 @@
+"""The ``.dp`` container: one JSON attribute and plain datasets in an HDF5 file (spec serialization.md 1.2)."""
+
+import hashlib
+import json
+import os
+import re
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from dpmodel.errors import DpmodelError, FileError
+from dpmodel.io.arrays import check_array, plain_value
+from dpmodel.io.node import describe
+from dpmodel.io.tree import expect_mapping, map_leaves
+
+_NAME = re.compile(r"/?variable_[0-9]{4,}")
+_CHECKSUM = "sha256"  # ours; deepmd-kit does not write it and does not mind it
+_PLAIN = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
+
+
+def read_hdf5(path: str) -> dict[str, Any]:
+    """The tree in the HDF5 file at ``path``, arrays as NumPy arrays.
+
+    Nothing larger than the file itself is allocated: sizes are checked first, and links out of the file,
+    virtual, chunked and compressed datasets are refused.
+    """
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            return _Reader(path, file).tree()
+    except DpmodelError:
+        raise
+    except Exception as error:  # on a damaged file h5py raises nearly anything
+        raise FileError(f"{path}: damaged HDF5 file: {str(error)[:200] or type(error).__name__}") from None
+
+
+class _Reader:
+    def __init__(self, path: str, file: h5py.File) -> None:
+        self.path, self.file = path, file
+        self.size = self.left = os.path.getsize(path)
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def tree(self) -> dict[str, Any]:
+        text = self._text("json")
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FileError(f"{self.path}: attribute 'json': expected JSON, found {error}") from None
+        tree = expect_mapping(map_leaves(tree, self._leaf, self.path), self.path)
+        if _CHECKSUM in self.file.attrs and self._text(_CHECKSUM) != _checksum(text, self.arrays):
+            raise FileError(f"{self.path}: contents differ from what was written (checksum); restore it from a copy")
+        return tree
+
+    def _text(self, name: str) -> str:
+        """A root attribute that holds one string."""
+        if name not in self.file.attrs:
+            raise FileError(f"{self.path}: expected a model (root attribute {name!r}), found another kind of HDF5 file")
+        attribute = self.file.attrs.get_id(name)
+        is_text = h5py.check_string_dtype(attribute.dtype) is not None
+        if not is_text or attribute.shape != () or attribute.get_storage_size() > self.size:
+            raise FileError(f"{self.path}: attribute {name!r}: expected one string, found {attribute.dtype}")
+        value = self.file.attrs[name]
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def _leaf(self, value: Any, flagged: bool, place: str) -> Any:
+        if not flagged or value is None:
+            return value
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise FileError(f"{place}: expected the name of a dataset, found {describe(value)}")
+        name = value.lstrip("/")
+        if name not in self.arrays:
+            self.arrays[name] = self._array(name, f"{place} ({name})")
+        return self.arrays[name]
+
+    def _array(self, name: str, place: str) -> np.ndarray:
+        if not isinstance(self.file.get(name, getlink=True), h5py.HardLink) or name not in self.file:
+            raise FileError(f"{place}: expected a dataset in this file, found none, or a link to another place")
+        dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+            raise FileError(f"{place}: expected a dataset, found a group or an empty one")
+        layout = dataset.id.get_create_plist()
+        if layout.get_layout() not in _PLAIN or layout.get_nfilters() or layout.get_external_count():
+            raise FileError(f"{place}: expected a plain dataset, found a chunked, compressed, virtual or external one; "
+                            "'h5repack -l CONTI -f NONE' makes it plain")  # fmt: skip
+        return self._values(dataset, place)
+
+    def _values(self, dataset: h5py.Dataset, place: str) -> np.ndarray:
+        """The values, after seeing that they really are in the file and fit into what is left of it."""
+        check_array(np.empty(0, dataset.dtype), place)
+        need = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
+        self.left -= need
+        if need != (dataset.id.get_storage_size() if need else 0) or self.left < 0:
+            raise FileError(f"{place}: shape {dataset.shape} needs {need} bytes, the file does not have them")
+        return np.asarray(dataset[()], dtype=dataset.dtype.newbyteorder("="))
+
+
+def write_hdf5(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
+    """Write ``tree`` as an HDF5 file; ``name`` stands in error messages."""
+    arrays: dict[str, np.ndarray] = {}
+
+    def leaf(value: Any, flagged: bool, place: str) -> Any:
+        if not flagged or value is None:
+            return plain_value(value, place)
+        arrays[key := f"variable_{len(arrays):04d}"] = check_array(value, place)
+        return f"/{key}"
+
+    text = json.dumps(map_leaves(expect_mapping(tree, name), leaf, name), separators=(",", ":"))
+    # In memory first: HDF5 cannot recover from a full disk, an ordinary file can.
+    with h5py.File("image", "w", driver="core", backing_store=False) as image:
+        for key, array in arrays.items():
+            image.create_dataset(key, data=array)
+        image.attrs["json"] = text
+        image.attrs[_CHECKSUM] = _checksum(text, arrays)
+        image.flush()
+        file.write(image.id.get_file_image())
+
+
+def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the JSON text and the bytes of the arrays in the order of the walk."""
+    digest = hashlib.sha256(text.encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,39 @@
+"""Walking the dictionary of a model file: which leaves are arrays is a matter of where they stand."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dpmodel.errors import FileError
+from dpmodel.io.node import describe
+
+MAX_DEPTH = 64  # a DPA-2 tree is 12 deep; more is a cycle or an attack
+
+Leaf = Callable[[Any, bool, str], Any]
+
+
+def map_leaves(tree: Any, leaf: Leaf, file: str, path: str = "", flagged: bool = False, depth: int = 0) -> Any:
+    """A copy of ``tree`` with ``leaf(value, flagged, place)`` in the place of every leaf.
+
+    ``flagged`` tells that the leaf lies below a key ``@variables``, where everything but null is an array
+    (spec serialization.md 1.2).  A mapping marked ``@is_variable``, an array in text form, is a leaf.
+    """
+    if depth > MAX_DEPTH:
+        raise FileError(f"{file}: {path[:200]}...: expected at most {MAX_DEPTH} levels, found more")
+    if isinstance(tree, dict) and not tree.get("@is_variable"):
+        for key in tree:
+            if not isinstance(key, str):
+                raise FileError(f"{file}: {path or '/'}: expected text as key, found {describe(key)}")
+        return {
+            key: map_leaves(value, leaf, file, f"{path}/{key}", flagged or key == "@variables", depth + 1)
+            for key, value in tree.items()
+        }
+    if isinstance(tree, list | tuple):
+        return [map_leaves(v, leaf, file, f"{path}/{i}", flagged, depth + 1) for i, v in enumerate(tree)]
+    return leaf(tree, flagged, f"{file}: {path or '/'}")
+
+
+def expect_mapping(tree: Any, file: str) -> dict[str, Any]:
+    """``tree`` if it is a mapping, as the root of every model file is."""
+    if not isinstance(tree, dict):
+        raise FileError(f"{file}: /: expected a mapping, found {describe(tree)}")
+    return tree
