@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from dpmodel.errors import FileError
 from dpmodel.io.files import replacing, sniff
 from dpmodel.io.hdf5 import read_hdf5, write_hdf5
+from dpmodel.io.text import read_json, read_yaml, write_json, write_yaml
 
 
 class _Format(NamedTuple):
@@ -20,7 +21,9 @@ class _Format(NamedTuple):
 
 
 _HDF5 = _Format(read_hdf5, write_hdf5, ("an HDF5 file",))
-FORMATS = {".dp": _HDF5}
+_YAML = _Format(read_yaml, write_yaml, ("text", "JSON text"))
+_JSON = _Format(read_json, write_json, ("JSON text",))
+FORMATS = {".dp": _HDF5, ".yaml": _YAML, ".yml": _YAML, ".dp.json": _JSON}
 
 
 def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Files as a whole: what they are, and writing them so that no half-written one is ever seen."""
 
+import codecs
 import contextlib
 import os
 import secrets
@@ -48,7 +49,7 @@ def sniff(path: str | os.PathLike[str]) -> str:
 
 def _sniff_text(head: bytes) -> str:
     try:
-        text = head[:-3].decode() if len(head) == 4096 else head.decode()  # a character may be cut at the end
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return "unknown binary data"
     if "\0" in text:

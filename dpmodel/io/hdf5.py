@@ -12,7 +12,7 @@ import numpy as np
 from dpmodel.errors import DpmodelError, FileError
 from dpmodel.io.arrays import check_array, plain_value
 from dpmodel.io.node import describe
-from dpmodel.io.tree import expect_mapping, map_leaves
+from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 
 _NAME = re.compile(r"/?variable_[0-9]{4,}")
 _CHECKSUM = "sha256"  # ours; deepmd-kit does not write it and does not mind it
@@ -42,10 +42,7 @@ class _Reader:
 
     def tree(self) -> dict[str, Any]:
         text = self._text("json")
-        try:
-            tree = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FileError(f"{self.path}: attribute 'json': expected JSON, found {error}") from None
+        tree = parse_json(text, f"{self.path}: attribute 'json'")
         tree = expect_mapping(map_leaves(tree, self._leaf, self.path), self.path)
         if _CHECKSUM in self.file.attrs and self._text(_CHECKSUM) != _checksum(text, self.arrays):
             raise FileError(f"{self.path}: contents differ from what was written (checksum); restore it from a copy")

@@ -56,7 +56,7 @@ class Node:
         """The list of plain values under ``key``, as a tuple."""
         members = self.value(key, list, default)
         if members is default:
-            return default  # type: ignore[no-any-return]
+            return default  # type: ignore[return-value]
         return tuple(self._typed(member, kind, f"{key}/{i}") for i, member in enumerate(members))
 
     def array(self, key: str, shape: Iterable[int | None] | None = None, default: Any = REQUIRED) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Walking the dictionary of a model file: which leaves are arrays is a matter of where they stand."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -37,3 +38,19 @@ def expect_mapping(tree: Any, file: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise FileError(f"{file}: /: expected a mapping, found {describe(tree)}")
     return tree
+
+
+def parse_json(text: str, place: str) -> Any:
+    """JSON as plain values; unlike ``json.loads`` it does not let a key come twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{place}: expected JSON, found {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} twice in one mapping")
+    return mapping

@@ -1,0 +1,178 @@
+"""The text containers: YAML as deepmd-kit writes it, and the same tree in JSON (spec serialization.md 1.3)."""
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+import yaml
+
+from dpmodel.errors import FileError
+from dpmodel.io.arrays import DTYPES, check_array, plain_value
+from dpmodel.io.node import describe
+from dpmodel.io.tree import MAX_DEPTH, expect_mapping, map_leaves, parse_json
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The tree in a ``.dp.json`` file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            f"{path}: expected UTF-8 text, found byte {error.object[error.start]} at {error.start}"
+        ) from None
+    return _decode(parse_json(text, path), path)
+
+
+def write_json(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
+    """Write ``tree`` as JSON; ``name`` stands in error messages."""
+    file.write(json.dumps(_encode(tree, name)).encode())
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The tree in a ``.yaml`` file."""
+    data = Path(path).read_bytes()
+    try:
+        tree = _Composer(data, path).document()
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise FileError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
+    return _decode(tree, path)
+
+
+def write_yaml(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
+    """Write ``tree`` as YAML; ``name`` stands in error messages."""
+    try:
+        yaml.dump(
+            _encode(tree, name), file, _Dumper, default_flow_style=None, sort_keys=False, width=120, encoding="utf-8"
+        )
+    except UnicodeError as error:
+        raise FileError(f"{name}: expected text that UTF-8 can hold, found {error}") from None
+
+
+def _encode(tree: Any, name: str) -> dict[str, Any]:
+    def leaf(value: Any, flagged: bool, place: str) -> Any:
+        if not flagged or not isinstance(value, np.ndarray | np.generic):
+            return plain_value(value, place)
+        array = check_array(value, place)
+        numbers = array.tolist()
+        text = {"@class": "np.ndarray", "@is_variable": True, "@version": 1, "dtype": array.dtype.name}
+        if array.size == 0:  # nested lists lose the shape of an empty array
+            text["shape"] = list(array.shape)
+        return text | {"value": numbers}
+
+    return expect_mapping(map_leaves(tree, leaf, name), name)
+
+
+def _decode(tree: Any, path: str) -> dict[str, Any]:
+    def leaf(value: Any, flagged: bool, place: str) -> Any:
+        if isinstance(value, dict):
+            return _array(value, place)
+        return value if not flagged or value is None else check_array(value, place)
+
+    return expect_mapping(map_leaves(tree, leaf, path), path)
+
+
+def _array(text: dict[str, Any], place: str) -> np.ndarray:
+    """The array written as ``{"dtype": ..., "value": nested lists}``."""
+    if text.get("@class") != "np.ndarray" or text.get("dtype") not in list(DTYPES):
+        raise FileError(f"{place}: expected an array ('@class': 'np.ndarray', 'dtype': one of {', '.join(DTYPES)}), "
+                        f"found '@class': {text.get('@class')!r}, 'dtype': {text.get('dtype')!r}")  # fmt: skip
+    numbers, dtype = text.get("value"), DTYPES[text["dtype"]]
+    try:
+        array = np.asarray(numbers, dtype=dtype)
+        exact = np.asarray(numbers).dtype.kind in "iuf" if dtype.kind == "f" else array.tolist() == numbers
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FileError(f"{place}: expected nested lists of {dtype} numbers: {error}") from None
+    if not exact:
+        raise FileError(f"{place}: expected nested lists of {dtype} numbers, found text or other numbers")
+    shape = text.get("shape", list(array.shape))
+    if array.size == 0 and isinstance(shape, list) and 0 in shape and set(map(type, shape)) == {int}:
+        return array.reshape(shape)
+    if shape != list(array.shape):
+        raise FileError(f"{place}: expected shape {shape}, found {array.shape}")
+    return array
+
+
+_CONSTRUCT = {
+    f"tag:yaml.org,2002:{kind}": getattr(yaml.SafeLoader, f"construct_yaml_{kind}")
+    for kind in ("null", "bool", "int", "float")
+}
+
+
+class _Composer:
+    """Plain dictionaries, lists and scalars from YAML events.
+
+    PyYAML's own composer recurses in C without a limit and expands merges without one: a short
+    file could end the process.  Here depth and the number of values, aliases included, are bounded.
+    """
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.path = path
+        self.left = 10 * len(data)  # values; without aliases two bytes make at most one
+        self.events = yaml.parse(data, _Loader)
+        self.scalars: Any = yaml.SafeLoader("")
+        self.anchors: dict[Any, tuple[Any, int]] = {}
+
+    def document(self) -> Any:
+        """The one document of the stream."""
+        next(self.events), next(self.events)
+        value = self.node(next(self.events), 0)
+        next(self.events)
+        if not isinstance(next(self.events), yaml.StreamEndEvent):
+            raise FileError(f"{self.path}: expected one YAML document, found several")
+        return value
+
+    def node(self, event: Any, depth: int) -> Any:
+        if depth > 2 * MAX_DEPTH:
+            self.fail(event, f"at most {2 * MAX_DEPTH} levels", "more")
+        if isinstance(event, yaml.AliasEvent):
+            value, cost = self.anchors.get(event.anchor, (None, -1))
+            if cost < 0:
+                self.fail(event, "an anchor defined above", f"*{event.anchor}")
+        else:
+            before = self.left
+            value = self.plain(event, depth)
+            cost = before - self.left + 1
+            if event.anchor is not None:
+                self.anchors[event.anchor] = value, cost
+            cost = 1
+        self.left -= cost
+        if self.left < 0:
+            self.fail(event, "a tree in proportion to the file", "aliases that multiply it")
+        return value
+
+    def plain(self, event: Any, depth: int) -> Any:
+        if event.tag is not None:
+            self.fail(event, "plain values", f"tag {event.tag}")
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            members = []
+            while not isinstance(inner := next(self.events), yaml.SequenceEndEvent):
+                members.append(self.node(inner, depth + 1))
+            return members
+        mapping = {}
+        while not isinstance(inner := next(self.events), yaml.MappingEndEvent):
+            key = self.node(inner, depth + 1)
+            if not isinstance(key, str) or key in mapping:
+                self.fail(inner, "a new text key", describe(key))
+            mapping[key] = self.node(next(self.events), depth + 1)
+        return mapping
+
+    def scalar(self, event: Any) -> Any:
+        if not event.implicit[0]:
+            return event.value
+        tag = self.scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
+        construct = _CONSTRUCT.get(tag)
+        if construct is None:
+            return event.value
+        try:
+            return construct(self.scalars, yaml.ScalarNode(tag, event.value))
+        except ValueError as error:
+            self.fail(event, "a number", str(error))
+
+    def fail(self, event: Any, expected: str, found: str) -> NoReturn:
+        raise FileError(f"{self.path}, line {event.start_mark.line + 1}: expected {expected}, found {found}")
