@@ -1,0 +1,303 @@
+"""Settings are declared once; reading, errors, JSON schema and reference page come from the declaration.
+
+A section of an input file is a class:
+
+    class TrainingSettings(Settings):
+        start_lr: float = setting(..., "Learning rate at the peak.", gt=0)
+        disp_freq: int = setting(1000, "Steps between two lines of the log.", unit="steps", gt=0)
+
+        def problems(self):                       # what no single field can know
+            if self.stop_lr > self.start_lr:
+                yield "stop_lr", f"should be at most start_lr = {self.start_lr}, got {self.stop_lr}"
+
+``TrainingSettings.read(data, "learning_rate")`` returns the section or raises one SettingError that lists
+every problem with its path.  Types are strict: an integer is a number, but 2.0 is not an integer and "2" is
+neither.  Keys that start with an underscore are comments.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from reprlib import Repr
+from typing import Any, ClassVar, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from dpmodel.errors import SettingError
+
+Problem = tuple[tuple[int | str, ...], str]
+
+ANY = object()
+"""In ``Settings.ignored``: a key that may have any value."""
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    aliases: tuple[str, ...] = (),
+    sparse: bool = False,
+    **bounds: Any,
+) -> Any:
+    """Declare a setting.
+
+    Parameters
+    ----------
+    default : any
+        Its default, ``...`` if it must be given.
+    meaning : str
+        One sentence for errors, schema and reference page.
+    unit : str
+        Unit of the value; empty for a pure number.
+    aliases : tuple of str
+        Other names that input files may use.
+    sparse : bool
+        Leave it out of ``model_dump`` at its default: deepmd-kit does not know the key or the default.
+    **bounds
+        ``gt``, ``ge``, ``lt``, ``le``, ``min_length``, as in ``pydantic.Field``.
+    """
+    extra = {"unit": unit, "aliases": list(aliases), "sparse": sparse}
+    kept: Any = {key: value for key, value in extra.items() if value}
+    return Field(default, description=meaning, json_schema_extra=kept, **bounds)
+
+
+class Settings(BaseModel):
+    """A section of an input file: frozen, strict, and able to explain itself."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={"patternProperties": {"^_": {}}},
+    )
+
+    moved: ClassVar[Mapping[str, str]] = {}
+    """Keys of old input files and the dotted paths, from this section, that replaced them."""
+
+    ignored: ClassVar[Mapping[str, object]] = {}
+    """Keys of deepmd-kit that mean nothing here, with the one value they may have (or ``ANY``)."""
+
+    @classmethod
+    def read(cls, data: Any, path: str = "") -> Self:
+        """The section in ``data`` (nested mappings, as from JSON or YAML), which stands at ``path`` of its file.
+
+        Raises
+        ------
+        SettingError
+            Naming every unknown, missing, ill-typed or inconsistent setting by its path.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = [f"{_dotted(path, e['loc']) or 'input'} {e['msg']}" for e in error.errors()]
+        if len(lines) == 1:
+            raise SettingError(lines[0])
+        raise SettingError(f"{len(lines)} settings cannot be used:\n" + "\n".join(f"  {line}" for line in lines))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(dotted path from here, message)`` for what is wrong between settings that are fine by themselves."""
+        yield from ()
+
+    def model_dump(self, **kwargs: Any) -> dict[str, Any]:
+        """The section as plain JSON types, by default; ``read`` turns it back into an equal section."""
+        return super().model_dump(**{"mode": "json", **kwargs})
+
+    @model_serializer(mode="wrap")
+    def _without_sparse(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        sparse = {name for name, field in type(self).model_fields.items() if _extra(field).get("sparse")}
+        unset = {name for name in sparse if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in handler(self).items() if name not in unset}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        problems: list[Problem] = []
+        if isinstance(data, Mapping):
+            data = cls._rename(dict(data), problems)
+        try:
+            result = handler(data)
+        except ValidationError as error:
+            found = error.errors()
+            wrong_type = [e for e in found if e["loc"] == ("type",) and e["type"] == "literal_error"]
+            problems += [cls._explain(e) for e in wrong_type or found]  # the keys of another type would only be noise
+        else:
+            problems += [(tuple(where.split(".")), what) for where, what in result.problems()]
+        if problems:
+            raise _failure(cls.__name__, problems)
+        return result
+
+    @classmethod
+    def _rename(cls, data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+        """``data`` in current names, without comments and ignored keys."""
+        given = {key: value for key, value in data.items() if not str(key).startswith("_")}
+        for old in given.keys() & cls.moved.keys():
+            new = cls.moved[old]
+            warnings.warn(f"{cls.__name__}: setting {old!r} is now {new!r}", UserWarning, stacklevel=2)
+            _move(given, old, new, problems)
+        for name, field in cls.model_fields.items():
+            for alias in given.keys() & set(_extra(field).get("aliases", ())):
+                _move(given, alias, name, problems)
+        for key in given.keys() & cls.ignored.keys():
+            value, harmless = given.pop(key), cls.ignored[key]
+            if harmless is not ANY and value != harmless:
+                problems.append(((key,), f"is not supported (only {harmless!r} is), got {_short(value)}"))
+        return given
+
+    @classmethod
+    def _explain(cls, error: Any) -> Problem:
+        """One of pydantic's errors in our words: what is allowed, what came, what may have been meant."""
+        kind, loc, value = error["type"], tuple(p for p in error["loc"] if not _is_tag(p)), error["input"]
+        if kind == "setting":
+            return loc, error["msg"]
+        field = cls.model_fields.get(str(loc[0])) if loc else None
+        if kind == "missing":
+            return loc, f"is required: {field.description if field else ''}"
+        if kind == "extra_forbidden":
+            return loc, f"is not a setting{_nearest(str(loc[-1]), cls.model_fields) or _known(cls.model_fields)}"
+        if kind == "union_tag_invalid":
+            loc, kind, value = (*loc, "type"), "literal_error", value["type"]
+            error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
+        what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))
+        unit = _extra(field).get("unit", "") if kind in _BOUNDS else ""
+        names = re.findall(r"'(\w+)'", what) if isinstance(value, str) else ()
+        return loc, f"should be {what}{' ' * bool(unit)}{unit}, got {_short(value)}{_nearest(str(value), names)}"
+
+
+_BOUNDS = {
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+_EXPECTED = _BOUNDS | {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "text of at least {min_length} character(s)",
+    "tuple_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "dict_type": "a section {{...}}",
+    "model_type": "a section {{...}}",
+    "union_tag_not_found": "a section {{...}}",
+    "literal_error": "{expected}",
+    "value_error": "{error}",
+}
+
+
+def _extra(field: Any) -> dict[str, Any]:
+    return (field.json_schema_extra or {}) if field is not None else {}
+
+
+def _is_tag(part: int | str) -> bool:
+    return isinstance(part, str) and part.startswith("<")
+
+
+def _dotted(path: str, loc: tuple[int | str, ...]) -> str:
+    return (path + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc)).lstrip(".")
+
+
+def _short(value: Any) -> str:
+    limits = Repr()
+    limits.maxstring = limits.maxother = 80
+    limits.maxlist = limits.maxtuple = limits.maxdict = 8
+    return limits.repr(value)
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = get_close_matches(name.lower(), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _known(names: Any) -> str:
+    return f"; known are {', '.join(sorted(names))}"
+
+
+def _move(data: dict[str, Any], old: str, new: str, problems: list[Problem]) -> None:
+    """Move ``data[old]`` to the dotted path ``new``, unless something is there."""
+    value, (*sections, name) = data.pop(old), new.split(".")
+    for section in sections:
+        data[section] = dict(data.get(section, {}))
+        data = data[section]
+    if name in data:
+        problems.append(((old,), f"is another name of {new}: give only one of them"))
+    data.setdefault(name, value)
+
+
+def _failure(title: str, problems: list[Problem]) -> ValidationError:
+    details = [
+        InitErrorDetails(type=PydanticCustomError("setting", "{message}", {"message": message}), loc=loc, input=None)
+        for loc, message in problems
+    ]
+    return ValidationError.from_exception_data(title, details)
+
+
+# The reference page
+
+
+def reference(cls: type[Settings], path: str = "") -> str:
+    """Markdown tables of every setting of ``cls`` and of the sections inside it."""
+    schema = cls.model_json_schema()
+    rows = [f"### `{path or cls.__name__}`", "", _first_line(cls), ""]
+    rows += ["| setting | allowed | default | unit | meaning |", "|---|---|---|---|---|"]
+    inner = []
+    for name, field in cls.model_fields.items():
+        rows.append(_row(name, schema["properties"][name]))
+        sections = list(_sections(field.annotation))
+        for section in sections:
+            kind = f" ({section.model_fields['type'].default})" if len(sections) > 1 else ""
+            inner.append(reference(section, f"{path}.{name}{kind}".lstrip(".")))
+    return "\n\n".join(["\n".join(rows), *inner])
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().split("\n\n")[0]
+
+
+def _row(name: str, prop: dict[str, Any]) -> str:
+    names = ", ".join(f"`{n}`" for n in (name, *prop.get("aliases", ())))
+    default = f"`{json.dumps(prop['default'])}`" if "default" in prop else "required"
+    cells = [names, _allowed(prop), default, prop.get("unit", ""), prop.get("description", "")]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _allowed(prop: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in prop or "oneOf" in prop:
+        return " or ".join(dict.fromkeys(_allowed(option) for option in prop.get("anyOf") or prop["oneOf"]))
+    if "enum" in prop or "const" in prop:
+        return ", ".join(f"`{json.dumps(value)}`" for value in prop.get("enum") or [prop["const"]])
+    if "$ref" in prop:
+        return "section"
+    if prop["type"] == "array":
+        items = prop["items"] if "items" in prop else prop["prefixItems"][0]
+        return f"{'pair' if 'prefixItems' in prop else 'list'} of {_allowed(items)}"
+    if prop["type"] == "object":
+        values = prop.get("additionalProperties")
+        return f"section of {_allowed(values)}" if isinstance(values, dict) else "section"
+    word = {"string": "text", "boolean": "true, false"}.get(prop["type"], prop["type"])
+    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤", "pattern": "like"}
+    return " ".join([word, *(f"{sign} `{prop[key]}`" for key, sign in signs.items() if key in prop)])
+
+
+def _sections(annotation: Any) -> Iterator[type[Settings]]:
+    """The classes of settings in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
