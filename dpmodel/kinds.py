@@ -61,7 +61,7 @@ def _selection(value: Any) -> int | str:
         return value
     if value == "auto":
         return "auto"
-    factor = re.fullmatch(r"auto:\s*(\d+(\.\d*)?)", value) if isinstance(value, str) else None
+    factor = re.fullmatch(r"auto:(\d+(\.\d*)?)", value) if isinstance(value, str) else None
     if factor and float(factor[1]) >= 1:
         return str(value)
     raise ValueError("a positive integer, 'auto' or 'auto:f' with a factor f of at least 1")
@@ -71,13 +71,17 @@ Selection = Annotated[
     int | str,
     PlainValidator(_selection),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^auto(:[0-9.]+)?$"}]}
+        {
+            "anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": "^auto(:[0-9.]+)?$"}],
+            "$comment": 'integer > 0, `"auto"` or `"auto:f"` with f ≥ 1',
+        }
     ),
 ]
 """A number of neighbors, or "auto" ("auto:1.2") until the training data have been counted."""
 
-ACTIVATIONS = ("tanh", "relu", "relu6", "gelu", "gelu_tf", "softplus", "sigmoid", "silu", "silut", "custom_silu")
-ACTIVATIONS += ("none", "linear")
+ACTIVATIONS = (
+    "tanh", "relu", "relu6", "gelu", "gelu_tf", "softplus", "sigmoid", "silu", "silut", "custom_silu", "none", "linear"
+)  # fmt: skip
 
 
 def _activation(value: str) -> str:
@@ -92,7 +96,10 @@ Activation = Annotated[
     str,
     AfterValidator(_activation),
     WithJsonSchema(
-        {"anyOf": [{"enum": list(ACTIVATIONS)}, {"type": "string", "pattern": "^(silut|custom_silu):[-+.0-9e]+$"}]}
+        {
+            "anyOf": [{"enum": list(ACTIVATIONS)}, {"type": "string", "pattern": "^(silut|custom_silu):.+$"}],
+            "$comment": f"{', '.join(f'`{name}`' for name in ACTIVATIONS)}, or `silut:T` with a number T",
+        }
     ),
 ]
 """The name of an activation function (spec model.md 1.5), in lower case."""

@@ -143,14 +143,14 @@ class Settings(BaseModel):
     def _rename(cls, data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
         """``data`` in current names, without comments and ignored keys."""
         given = {key: value for key, value in data.items() if not str(key).startswith("_")}
-        for old in given.keys() & cls.moved.keys():
-            new = cls.moved[old]
-            warnings.warn(f"{cls.__name__}: setting {old!r} is now {new!r}", UserWarning, stacklevel=2)
-            _move(given, old, new, problems)
-        for name, field in cls.model_fields.items():
-            for alias in given.keys() & set(_extra(field).get("aliases", ())):
-                _move(given, alias, name, problems)
-        for key in given.keys() & cls.ignored.keys():
+        old = ", ".join(f"{key!r} is now {cls.moved[key]!r}" for key in given if key in cls.moved)
+        if old:
+            warnings.warn(f"old names of settings: {old}", UserWarning, stacklevel=2)
+        fields = cls.model_fields.items()
+        names = {**cls.moved, **{alias: name for name, field in fields for alias in _extra(field).get("aliases", ())}}
+        for key in [key for key in given if key in names]:
+            _move(given, key, names[key], problems)
+        for key in [key for key in given if key in cls.ignored]:
             value, harmless = given.pop(key), cls.ignored[key]
             if harmless is not ANY and value != harmless:
                 problems.append(((key,), f"is not supported (only {harmless!r} is), got {_short(value)}"))
@@ -166,7 +166,8 @@ class Settings(BaseModel):
         if kind == "missing":
             return loc, f"is required: {field.description if field else ''}"
         if kind == "extra_forbidden":
-            return loc, f"is not a setting{_nearest(str(loc[-1]), cls.model_fields) or _known(cls.model_fields)}"
+            key, known = error["loc"][0], sorted(cls.model_fields)
+            return (key,), f"is not a setting{_nearest(str(key), known) or '; known are ' + ', '.join(known)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
@@ -192,6 +193,7 @@ _EXPECTED = _BOUNDS | {
     "string_too_short": "text of at least {min_length} character(s)",
     "tuple_type": "a list",
     "too_short": "a list of at least {min_length}",
+    "invalid_key": "the name of a setting",
     "dict_type": "a section {{...}}",
     "model_type": "a section {{...}}",
     "union_tag_not_found": "a section {{...}}",
@@ -224,16 +226,14 @@ def _nearest(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _known(names: Any) -> str:
-    return f"; known are {', '.join(sorted(names))}"
-
-
 def _move(data: dict[str, Any], old: str, new: str, problems: list[Problem]) -> None:
     """Move ``data[old]`` to the dotted path ``new``, unless something is there."""
     value, (*sections, name) = data.pop(old), new.split(".")
     for section in sections:
-        data[section] = dict(data.get(section, {}))
-        data = data[section]
+        inner = data.get(section, {})
+        if not isinstance(inner, Mapping):
+            return  # an error of its own
+        data[section] = data = dict(inner)
     if name in data:
         problems.append(((old,), f"is another name of {new}: give only one of them"))
     data.setdefault(name, value)
@@ -277,22 +277,22 @@ def _row(name: str, prop: dict[str, Any]) -> str:
 
 
 def _allowed(prop: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """What a JSON schema allows, in short notation."""
+    if "$comment" in prop:
+        return str(prop["$comment"])
     if "anyOf" in prop or "oneOf" in prop:
         return " or ".join(dict.fromkeys(_allowed(option) for option in prop.get("anyOf") or prop["oneOf"]))
     if "enum" in prop or "const" in prop:
         return ", ".join(f"`{json.dumps(value)}`" for value in prop.get("enum") or [prop["const"]])
-    if "$ref" in prop:
-        return "section"
-    if prop["type"] == "array":
-        items = prop["items"] if "items" in prop else prop["prefixItems"][0]
-        return f"{'pair' if 'prefixItems' in prop else 'list'} of {_allowed(items)}"
-    if prop["type"] == "object":
+    if prop.get("type") == "array":
+        pair = [_allowed(item) for item in prop.get("prefixItems", ())]
+        return f"[{', '.join(pair or [_allowed(prop['items']), '...'])}]"
+    if prop.get("type", "object") == "object":  # no type: a reference to another section
         values = prop.get("additionalProperties")
-        return f"section of {_allowed(values)}" if isinstance(values, dict) else "section"
-    word = {"string": "text", "boolean": "true, false"}.get(prop["type"], prop["type"])
-    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤", "pattern": "like"}
-    return " ".join([word, *(f"{sign} `{prop[key]}`" for key, sign in signs.items() if key in prop)])
+        return f"{{name: {_allowed(values)}, ...}}" if isinstance(values, dict) else "{...}"
+    word = {"string": "text", "boolean": "true or false"}.get(prop["type"], prop["type"])
+    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+    return " ".join([word, *(f"{sign} {prop[key]:g}" for key, sign in signs.items() if key in prop)])
 
 
 def _sections(annotation: Any) -> Iterator[type[Settings]]:

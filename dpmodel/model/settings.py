@@ -29,6 +29,7 @@ Name = Annotated[str, Field(min_length=1)]
 class CommonFittingSettings(Settings):
     """What all fitting nets have in common."""
 
+    type: str = setting("ener", "The kind of fitting net.")
     neuron: Widths = setting((120, 120, 120), "Widths of the hidden layers.", aliases=("n_neuron",))
     activation_function: Activation = setting("tanh", "Activation of the hidden layers.")
     precision: Precision = setting("default", "Precision of parameters and arithmetic; the default is float64.")
@@ -61,7 +62,9 @@ class EnergyFitting(CommonFittingSettings):
 
     type: Literal["ener"] = setting("ener", "The kind of fitting net.")
     atom_ener: Listed[float | None] = setting(
-        (), "Any number in this list makes atoms without surroundings have no energy but their bias; one entry a type."
+        (),
+        "One entry a type. If any is a number, the network's value for an atom without surroundings is subtracted;"
+        " the numbers themselves are not used.",
     )
     layer_name: Listed[str | None] | None = setting(
         None, "Accepted for compatibility with TensorFlow models, without effect.", sparse=True
