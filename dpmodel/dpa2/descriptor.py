@@ -1,0 +1,94 @@
+"""DPA-2: repinit (and three-body), then the repformer, on a graph (spec descriptor.md 8-10)."""
+
+from typing import NamedTuple
+
+from dpmodel.dpa2.neighborhood import neighborhood
+from dpmodel.dpa2.repformer import Repformer, Slots, moment
+from dpmodel.dpa2.repinit import Repinit
+from dpmodel.dpa2.three_body import ThreeBody
+from dpmodel.dpa2.type_embedding import TypeEmbedding
+from dpmodel.module import module
+from dpmodel.nn import Linear
+from dpmodel.ops.activations import activation
+from dpmodel.ops.arrays import gather, in_groups
+from dpmodel.run import Run
+from dpmodel.types import Graph
+from dpmodel.xp import Array, cast, namespace, shape
+
+
+class Description(NamedTuple):
+    """What the descriptor says of each centre; dimensionless."""
+
+    descriptor: Array  # (N, g1_dim [+ tebd_dim])
+    rot_mat: Array  # (N, g2_dim, 3) rotates with the structure
+    g2: Array  # (N, n, g2_dim)
+    h2: Array  # (N, n, 3)
+    switch: Array  # (N, n)
+
+
+@module
+class DPA2:
+    type_embedding: TypeEmbedding
+    repinit: Repinit
+    three_body: ThreeBody | None
+    shape_transform: Linear | None
+    type_transform: Linear | None
+    repformer: Repformer
+    activation: str
+    concat_types: bool
+    precision: str
+
+    def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Description:
+        """Describe the centres of ``graph``, whose neighbours are ``vectors`` (N, n, 3) away (angstrom).
+
+        Vectors are cast to the precision of the descriptor, the results keep it.
+        """
+        run = run or Run()
+        vectors, table = cast(vectors, self.precision), self.type_embedding()
+        xp = namespace(vectors)
+        g1 = self.first_description(graph, vectors, table, run)
+        g1, (g2, h2, switch, *slots) = self.refine(graph, vectors, g1, run)
+        rot_mat = xp.matrix_transpose(moment(h2, g2, Slots(*slots)))
+        run.observe("g1", g1)
+        if self.concat_types:
+            g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
+        return Description(g1, rot_mat, g2, h2, switch)
+
+    def first_description(self, graph: Graph, vectors: Array, table: Array, run: Run) -> Array:
+        """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
+        xp = namespace(vectors)
+        blocks = [("repinit", self.repinit, graph.repinit)]
+        if self.three_body is not None:
+            blocks.append(("three_body", self.three_body, graph.three_body))
+        parts = []
+        for name, block, occupied in blocks:
+            near = neighborhood(graph, vectors, occupied)
+            function = run.checkpoint(lambda *rows, block=block: (block(type(near)(*rows), table),))
+            parts.append(in_groups(function, near, run.group)[0])
+            run.observe(name, parts[-1])
+        g = xp.concat(parts, axis=-1)
+        if self.shape_transform is not None:
+            g = self.shape_transform(g)
+        if self.type_transform is not None:
+            g = g + self.type_transform(gather(table, graph.types[: shape(g)[0]]))
+        return activation(self.activation)(g)
+
+    def refine(self, graph: Graph, vectors: Array, g1: Array, run: Run) -> tuple[Array, tuple[Array, ...]]:
+        """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
+        near = neighborhood(graph, vectors, graph.repformer)
+
+        def start(*rows: Array) -> tuple[Array, ...]:
+            g2, h2, switch, slots = self.repformer.start(type(near)(*rows))
+            return g2, h2, switch, *slots
+
+        g2, h2, switch, *slots = in_groups(run.checkpoint(start), near, run.group)
+        for i, layer in enumerate(self.repformer.layers):
+            for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
+                run.observe(f"repformer.{i}.{name}", value)
+            everyone = run.exchange(g1)
+
+            def refine(g1, g2, h2, neighbors, *slots, layer=layer, everyone=everyone):
+                return layer(g1, g2, h2, gather(everyone, neighbors), Slots(*slots))
+
+            g1, g2, h2 = in_groups(run.checkpoint(refine), (g1, g2, h2, near.neighbors, *slots), run.group)
+        return g1, (g2, h2, switch, *slots)

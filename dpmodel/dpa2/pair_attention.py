@@ -1,0 +1,105 @@
+"""Attention among the neighbours of a centre, on the pair representation g2 (spec descriptor.md 9.2.4).
+
+Queries and keys meet only in ``q_j . k_k = g2_j M g2_k`` with ``M = Wq Wk^T / sqrt(d)``, and values only in
+front of the head map, so the pairs of matrices are multiplied first: exact, and half of the work on edges.
+Heads are the fastest index of every stored projection.
+"""
+
+from math import sqrt
+
+from dpmodel.draw import Draw
+from dpmodel.module import module
+from dpmodel.nn import Linear
+from dpmodel.ops.attention import neighbor_weights
+from dpmodel.xp import Array, namespace, shape
+
+
+@module
+class PairWeights:
+    """Atten2Map: how much slot j of a centre listens to slot k, for every head."""
+
+    mapqk: Linear  # (g2, 2 * hidden * heads)
+    hidden: int
+    heads: int
+    has_gate: bool
+    n_slots: int
+    smooth: bool
+    truncate: bool
+
+    @classmethod
+    def make(cls, draw: Draw, g2_dim: int, hidden: int, heads: int, **settings) -> "PairWeights":
+        mapqk = Linear.make(draw("mapqk"), g2_dim, 2 * hidden * heads, bias=False)
+        return cls(mapqk=mapqk, hidden=hidden, heads=heads, **settings)
+
+    def __call__(self, g2: Array, h2: Array, weight: Array) -> Array:
+        """(N, n, heads, n) from g2 (N, n, g2_dim), h2 (N, n, 3) and the weights of the slots (N, n)."""
+        xp = namespace(g2)
+        n_centres, n, dim = shape(g2)
+        heads = self.heads
+        cosine = (h2 @ xp.matrix_transpose(h2))[:, :, None, :]
+        queries = xp.reshape(xp.reshape(g2, (-1, dim)) @ self.folded(), (n_centres, n * heads, dim))
+        logits = xp.reshape(queries @ xp.matrix_transpose(g2), (n_centres, n, heads, n))
+        if self.has_gate:
+            logits = logits * cosine
+        a = neighbor_weights(
+            logits,
+            weight[:, None, None, :],
+            weight[:, :, None, None],
+            n_slots=self.n_slots,
+            smooth=self.smooth,
+            truncate=self.truncate,
+        )
+        return a * (cosine / sqrt(3.0))
+
+    def folded(self) -> Array:
+        """M of every head, (g2_dim, heads * g2_dim)."""
+        w = self.mapqk.weight
+        xp, dim = namespace(w), self.mapqk.n_in
+        w = xp.permute_dims(xp.reshape(w, (dim, self.hidden, 2 * self.heads)), (2, 0, 1))
+        m = w[: self.heads, :, :] @ xp.matrix_transpose(w[self.heads :, :, :]) / sqrt(self.hidden)
+        return xp.reshape(xp.permute_dims(m, (1, 0, 2)), (dim, self.heads * dim))
+
+
+@module
+class PairValues:
+    """Atten2MultiHeadApply: the pair representations that the weights collect."""
+
+    mapv: Linear  # (g2, g2 * heads)
+    head_map: Linear  # (g2 * heads, g2)
+    heads: int
+
+    @classmethod
+    def make(cls, draw: Draw, g2_dim: int, heads: int) -> "PairValues":
+        mapv = Linear.make(draw("mapv"), g2_dim, g2_dim * heads, bias=False)
+        return cls(mapv=mapv, head_map=Linear.make(draw("head_map"), g2_dim * heads, g2_dim), heads=heads)
+
+    def __call__(self, weights: Array, g2: Array) -> Array:
+        """(N, n, g2_dim)."""
+        xp = namespace(g2)
+        n_centres, n, dim = shape(g2)
+        values = xp.reshape(g2[:, None, :, :] @ self.folded()[None, :, :, :], (n_centres, self.heads * n, dim))
+        out = xp.reshape(weights, (n_centres, n, self.heads * n)) @ values
+        return self.head_map.finish(out, None)
+
+    def folded(self) -> Array:
+        """Value and head map of each head in one matrix, (heads, g2_dim, g2_dim)."""
+        v, w = self.mapv.weight, self.head_map.weight
+        xp, dim, heads = namespace(v), self.mapv.n_in, self.heads
+        v = xp.permute_dims(xp.reshape(v, (dim, dim, heads)), (2, 0, 1))
+        return v @ xp.permute_dims(xp.reshape(w, (dim, heads, dim)), (1, 0, 2))
+
+
+@module
+class PairVectors:
+    """Atten2EquiVarApply: the pair directions that the weights collect."""
+
+    head_map: Linear  # (heads, 1)
+
+    @classmethod
+    def make(cls, draw: Draw, heads: int) -> "PairVectors":
+        return cls(head_map=Linear.make(draw("head_map"), heads, 1, bias=False))
+
+    def __call__(self, weights: Array, h2: Array) -> Array:
+        """(N, n, 3)."""
+        xp = namespace(h2)
+        return xp.sum(weights * self.head_map.weight[None, None, :, :], axis=2) @ h2

@@ -1,0 +1,171 @@
+"""repformer: layers that refine atoms (g1), pairs (g2) and their directions (h2) together (spec descriptor.md 9).
+
+Every update of a layer is computed from the layer's input; the last layer updates g1 alone.
+"""
+
+from math import sqrt
+from typing import NamedTuple
+
+from dpmodel.dpa2.local_attention import LocalAttention
+from dpmodel.dpa2.neighborhood import Neighborhood, real_slots
+from dpmodel.dpa2.pair_attention import PairValues, PairVectors, PairWeights
+from dpmodel.module import buffer, module, param
+from dpmodel.nn import LayerNorm, Linear
+from dpmodel.ops.geometry import environment, statistics_of
+from dpmodel.xp import Array, namespace, shape
+
+
+class Slots(NamedTuple):
+    """How much each slot of a centre counts, and what sums over the slots are divided by."""
+
+    weight: Array  # (N, n) switch (smooth) or 0/1
+    mean: Array  # (N, 1, 1) factor of an average over neighbours
+    moment: Array  # (N, 1, 1) the same for the moments h2 (x) g
+
+
+def moment(h2: Array, g: Array, slots: Slots) -> Array:
+    """hg: sum_j w_j h2_j (x) g_j, (N, 3, d)."""
+    xp = namespace(h2)
+    return xp.matrix_transpose(h2 * slots.weight[:, :, None]) @ g * slots.moment
+
+
+def invariant(h: Array, axis: int) -> Array:
+    """grrg: the scalar products of a moment's columns with its first ``axis``, (N, axis * d)."""
+    xp = namespace(h)
+    m = xp.matrix_transpose(h[:, :, :axis]) @ h / 3.0
+    return xp.reshape(m, (shape(h)[0], -1))
+
+
+@module
+class RepformerLayer:
+    """One layer; a term of an update is there if its parameters are."""
+
+    linear1: Linear
+    self_mlp: Linear | None
+    proj_g1g2: Linear | None
+    attn1: LocalAttention | None
+    linear2: Linear | None  # None: the last layer, which leaves g2 and h2 alone
+    proj_g1g1g2: Linear | None
+    pair_weights: PairWeights | None
+    pair_values: PairValues | None
+    pair_norm: LayerNorm | None
+    pair_vectors: PairVectors | None
+    g1_residual: tuple[Array, ...] = param("g1_dim")
+    g2_residual: tuple[Array, ...] = param("g2_dim")
+    h2_residual: tuple[Array, ...] = param("1")
+    g1_dim: int
+    g2_dim: int
+    axis: int
+    has_grrg: bool
+    has_drrd: bool
+    out_conv: bool
+    update_style: str
+
+    def __call__(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> tuple[Array, Array, Array]:
+        """g1 (N, g1_dim), g2 (N, n, g2_dim), h2 (N, n, 3), and the neighbours' g1 ``gg1`` (N, n, g1_dim)."""
+        new_g1 = self.update_g1(g1, g2, h2, gg1, slots)
+        if self.linear2 is None:
+            return new_g1, g2, h2
+        return new_g1, *self.update_pairs(g1, g2, h2, gg1, slots)
+
+    def update_g1(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> Array:
+        xp = namespace(g1)
+        terms, inputs = [g1], []
+        if self.self_mlp is not None:
+            terms.append(self.self_mlp(g1))
+        else:
+            inputs.append(g1)
+        if self.proj_g1g2 is not None:
+            (terms if self.out_conv else inputs).append(self.convolution(g2, gg1, slots))
+        if self.has_grrg:
+            inputs.append(invariant(moment(h2, g2, slots), self.axis))
+        if self.has_drrd:
+            inputs.append(invariant(moment(h2, gg1, slots), self.axis))
+        terms.append(self.linear1(xp.concat(inputs, axis=-1)))
+        if self.attn1 is not None:
+            terms.append(self.attn1(g1, gg1, slots.weight))
+        return self.combine(terms, self.g1_residual)
+
+    def convolution(self, g2: Array, gg1: Array, slots: Slots) -> Array:
+        """Average of g2 times g1 over the neighbours, one of them projected to the other's width.
+
+        Both ways come from the same correlation of g2 with gg1: the projection is applied after the sum.
+        """
+        xp = namespace(g2)
+        assert self.proj_g1g2 is not None
+        correlation = xp.matrix_transpose(g2 * slots.weight[:, :, None]) @ gg1 * slots.mean  # (N, g2_dim, g1_dim)
+        if self.out_conv:
+            return xp.sum(correlation * self.proj_g1g2.weight[None, :, :], axis=1)
+        return xp.sum(correlation * xp.matrix_transpose(self.proj_g1g2.weight)[None, :, :], axis=2)
+
+    def update_pairs(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> tuple[Array, Array]:
+        assert self.linear2 is not None
+        g2_terms, h2_terms = [g2, self.linear2(g2)], [h2]
+        if self.proj_g1g1g2 is not None:
+            g2_terms.append(self.proj_g1g1g2(g1[:, None, :] * gg1 * slots.weight[:, :, None]))
+        if self.pair_weights is not None:
+            weights = self.pair_weights(g2, h2, slots.weight)
+            if self.pair_values is not None and self.pair_norm is not None:
+                g2_terms.append(self.pair_norm(self.pair_values(weights, g2)))
+            if self.pair_vectors is not None:
+                h2_terms.append(self.pair_vectors(weights, h2))
+        return self.combine(g2_terms, self.g2_residual), self.combine(h2_terms, self.h2_residual)
+
+    def combine(self, terms: list[Array], residual: tuple[Array, ...]) -> Array:
+        """The update styles of spec descriptor.md 9.2.5."""
+        first, rest = terms[0], terms[1:]
+        if not rest:
+            return first
+        if self.update_style == "res_residual":
+            for r, term in zip(residual, rest, strict=True):
+                first = first + r * term
+            return first
+        total = rest[0]
+        for term in rest[1:]:
+            total = total + term
+        if self.update_style == "res_incr":
+            return first + total / sqrt(len(rest))
+        return (first + total) / sqrt(len(terms))
+
+
+@module
+class Repformer:
+    """The layers, and the pair representation that they start from."""
+
+    mean: Array = buffer("n_types 4")
+    stddev: Array = buffer("n_types 4")
+    g2_embedding: Linear
+    layers: tuple[RepformerLayer, ...]
+    n_types: int
+    n_slots: int  # nsel
+    cutoff: float  # angstrom
+    smooth_cutoff: float  # angstrom
+    smooth: bool
+    protection: float  # angstrom
+    excluded: tuple[tuple[int, int], ...]
+    direct_distance: bool
+    sqrt_counts: bool
+
+    def start(self, near: Neighborhood) -> tuple[Array, Array, Array, Slots]:
+        """(g2, h2, switch, slots) before the first layer."""
+        xp = namespace(near.vectors)
+        mean, stddev = statistics_of(near.types, self.mean, self.stddev)
+        real = real_slots(near, self.excluded, self.n_types)
+        env = environment(near.vectors, real, mean, stddev, self.smooth_cutoff, self.cutoff, self.protection)
+        if self.direct_distance:
+            radial, h2 = env.distance[:, :, None] / self.cutoff, near.vectors / self.cutoff
+        else:
+            radial, h2 = env.rows[:, :, :1], env.rows[:, :, 1:]
+        mask = xp.astype(real, mean.dtype)
+        return self.g2_embedding(radial), h2, env.switch, self.slots(env.switch, mask)
+
+    def slots(self, switch: Array, mask: Array) -> Slots:
+        """In smooth mode sums are divided by nsel, else by the number of neighbours."""
+        xp = namespace(switch)
+        count = xp.sum(mask, axis=1)[:, None, None]
+        if self.smooth:
+            count = count * 0.0 + float(self.n_slots)
+            return Slots(switch, 1.0 / count, 1.0 / (xp.sqrt(count) if self.sqrt_counts else count))
+        # the count is kept away from zero under the square root, whose slope there is infinite
+        root = xp.where(count > 0.0, xp.sqrt(xp.where(count > 0.0, count, 1.0)), 0.0)
+        return Slots(mask, 1.0 / (1.0e-4 + count), 1.0 / (1.0e-4 + (root if self.sqrt_counts else count)))

@@ -1,0 +1,274 @@
+"""Models from and to the trees of deepmd-kit's files (spec serialization.md 2-6)."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError, SettingError
+from dpmodel.io.node import describe
+from dpmodel.io.template import FITTINGS, Leaf, model_template
+from dpmodel.model.build import build
+from dpmodel.model.model import Model
+from dpmodel.model.settings import ModelSettings
+from dpmodel.module import Rebuilder, State, expected_shapes, state
+
+# newest version of each class that can be read; 1 is the oldest, and what an absent entry means
+NEWEST = {"Descriptor": 4, "Model": 2, "TypeEmbedNet": 2, "RepformerLayer": 2, "Layer": 2, "EmbeddingNetwork": 2}
+# copies of settings that readers of deepmd-kit do not look at, or that say nothing about the numbers
+UNREAD = {"trainable", "trainable_ln", "env_mat", "time", "rcond", "layer_name", "tot_ener_zero", "spin", "exclude_types", "atom_ener",
+          "update_residual", "update_residual_init", "network_type"}  # fmt: skip
+# keys that older versions lack
+NEWER = {"use_sqrt_nnei", "g1_out_conv", "g1_out_mlp", "ln_eps", "use_tebd_bias", "use_econf_tebd", "type_map", "trainable_ln",
+         "preset_out_bias", "rcond", "dim_case_embd", "default_fparam", "case_embd", "distinguish_types", "update_h2", "bias",
+         "@version", "tot_ener_zero", "spin", "layer_name", "mixed_types", "var_name", "dim_out", "constant_matrix",
+         "r_differentiable", "c_differentiable", "atom_ener", "use_aparam_as_mask", "embedding_width", "trainable",
+         "atom_exclude_types", "pair_exclude_types", "exclude_types"}  # fmt: skip
+SAME = {
+    "none": "linear",
+    "": "linear",
+    "gelu_tf": "gelu",
+    "default": "float64",
+    "double": "float64",
+    "single": "float32",
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model with all that its file says of it.
+
+    ``extras`` are the top-level entries beside the model: software, version, training script, shortest distance.
+    """
+
+    settings: ModelSettings
+    model: Model
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def min_pair_distance(self) -> float | None:
+        """Shortest distance between two atoms of the training data, angstrom, if the file has it."""
+        for home in (self.extras.get("@variables") or {}, self.extras):
+            if home.get("min_nbor_dist") is not None:
+                return float(home["min_nbor_dist"])
+        return None
+
+
+def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
+    """The model in the tree of a file; ``file`` is its name for messages.
+
+    Raises
+    ------
+    FileError
+        For anything that is missing, unknown, of the wrong shape or at odds with the rest, by its path in the tree.
+    """
+    if not isinstance(tree.get("model"), dict):
+        found = describe(tree.get("model")) if "model" in tree else f"the keys {', '.join(map(repr, list(tree)[:6]))}"
+        raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
+    reader = Reader(file)
+    settings = reader.settings(tree["model"])
+    mould = build(settings, seed=None)
+    arrays = reader.arrays(model_template(settings, mould), tree["model"])
+    constants = {path: value for path, value in state(mould).items() if path.endswith("type_embedding.features")}
+    model = Rebuilder(mould)(arrays | constants)
+    for path, value, want, words in expected_shapes(model):
+        if tuple(value.shape) != want:
+            raise FileError(
+                f"{file}: {reader.place[path]}: expected shape {words} = {want}, found {tuple(value.shape)}"
+            )
+    return ModelFile(settings, model, {key: deepcopy(value) for key, value in tree.items() if key != "model"})
+
+
+def to_tree(model_file: ModelFile) -> dict[str, Any]:
+    """The tree of a file, as deepmd-kit 3.2 writes it."""
+    arrays = state(model_file.model)
+
+    def fill(template: Any) -> Any:
+        if isinstance(template, dict):
+            return {key: fill(value) for key, value in template.items()}
+        if isinstance(template, list | tuple):
+            return [fill(value) for value in template]
+        return stored(template, arrays[template.path]) if isinstance(template, Leaf) else template
+
+    head = {"software": "dpmodel", "time": str(datetime.now(UTC)), "backend": "dpmodel"}
+    tree = head | model_file.extras
+    return tree | {"model": fill(model_template(model_file.settings, model_file.model))}
+
+
+def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
+    """An array as the file holds it."""
+    if leaf.copies:
+        return np.repeat(value[:, None, :], leaf.copies, axis=1)
+    return value[None] if leaf.lead else value
+
+
+class Reader:
+    """Walks a template and a tree together."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.place: dict[str, str] = {}
+
+    def fail(self, place: str, expected: str, found: Any) -> None:
+        found = found if isinstance(found, str) and found.startswith("=") else describe(found)
+        raise FileError(f"{self.file}: {place}: expected {expected}, found {found.lstrip('=')}")
+
+    def section(self, tree: Mapping[str, Any], *path: str) -> dict[str, Any]:
+        for i, key in enumerate(path):
+            if not isinstance(tree, dict) or not isinstance(tree.get(key), dict):
+                found = tree.get(key, "=nothing") if isinstance(tree, dict) else tree
+                self.fail("/model/" + "/".join(path[: i + 1]), "a mapping", found)
+            tree = tree[key]
+        return dict(tree)
+
+    def settings(self, tree: Mapping[str, Any]) -> ModelSettings:
+        """The settings that the file's copies of them amount to."""
+        d, f = self.section(tree, "descriptor"), self.section(tree, "fitting")
+        version = d.get("@version", 1)
+        repinit, repformer = (
+            self.section(tree, "descriptor", "repinit_args"),
+            self.section(tree, "descriptor", "repformer_args"),
+        )
+        if isinstance(version, int) and version < 3:
+            repformer |= {"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
+            d.setdefault("use_tebd_bias", True)
+        if f.get("type", "ener") not in FITTINGS:
+            self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
+        own = ("@class", "@version", "ntypes", "type_map", "repinit_args", "repformer_args", "type_embedding", "tebd_transform",
+               "g1_shape_tranform", "repinit_variable", "repformers_variable", "repinit_three_body_variable")  # fmt: skip
+        descriptor = {key: value for key, value in d.items() if key not in own}
+        given = {
+            "type_map": tree.get("type_map"),
+            "descriptor": descriptor | {"repinit": repinit, "repformer": repformer},
+            "fitting_net": self.fitting(f),
+            "pair_exclude_types": tree.get("pair_exclude_types") or [],
+            "atom_exclude_types": tree.get("atom_exclude_types") or [],
+            "preset_out_bias": tree.get("preset_out_bias"),
+        }
+        try:
+            return ModelSettings.read(given)
+        except SettingError as error:
+            raise FileError(f"{self.file}: /model: {error}") from None
+
+    def fitting(self, f: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the fitting net; redundant and constant entries are left to the comparison with the template."""
+        kind = f.get("type", "ener")
+        names = {
+            "neuron",
+            "activation_function",
+            "precision",
+            "resnet_dt",
+            "numb_fparam",
+            "numb_aparam",
+            "dim_case_embd",
+        }
+        names |= {"default_fparam", "rcond", "use_aparam_as_mask", "trainable"}
+        names |= {
+            "ener": {"atom_ener", "layer_name"},
+            "polar": {"fit_diag", "shift_diag"},
+            "property": {"task_dim", "intensive", "distinguish_types"},
+        }.get(kind, set())
+        given = {name: f[name] for name in names if name in f} | {"type": kind}
+        if given.get("trainable") and len(set(given["trainable"])) == 1:
+            given["trainable"] = given["trainable"][0]
+        if kind == "ener" and given.get("atom_ener") is None:
+            given["atom_ener"] = []
+        if kind == "dos":
+            given["numb_dos"] = f.get("dim_out")
+        if kind == "property":
+            given["property_name"] = f.get("var_name")
+            given.setdefault("distinguish_types", False)
+        return given
+
+    def arrays(self, template: Any, tree: Any) -> State:
+        found: State = {}
+        self.walk(template, tree, "/model", found)
+        return found
+
+    def walk(self, template: Any, tree: Any, place: str, found: State) -> None:
+        if isinstance(template, dict):
+            self.mapping(template, tree, place, found)
+        elif isinstance(template, Leaf):
+            self.place[template.path] = place
+            found[template.path] = self.array(template, tree, place)
+        elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf):
+            if not isinstance(tree, list) or len(tree) != len(template):
+                self.fail(place, f"a list of {len(template)}", tree)
+            for i, (part, value) in enumerate(zip(template, tree, strict=True)):
+                self.walk(part, value, f"{place}/{i}", found)
+        elif not same(template, tree):
+            self.fail(place, f"{describe(template)} (from the settings in the same file)", tree)
+
+    def mapping(self, template: dict[str, Any], tree: Any, place: str, found: State) -> None:
+        if not isinstance(tree, dict):
+            self.fail(place, "a mapping", tree)
+        if "@class" in template:
+            tree = self.versioned(template, tree, place)
+        for key in tree.keys() - template.keys():
+            if tree[key] is not None and key not in UNREAD:
+                self.fail(f"{place}/{key}", "no such entry", tree[key])
+        for key, part in template.items():
+            here = f"{place}/{key}"
+            if key in ("@version", *UNREAD, "repinit_args", "repformer_args"):
+                continue  # settings were read from there, version was checked
+            if key in tree:
+                self.walk(part, tree[key], here, found)
+            elif key not in NEWER and part not in (None, {}):
+                self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), "=nothing")
+
+    def versioned(self, template: dict[str, Any], tree: dict[str, Any], place: str) -> dict[str, Any]:
+        """Check class and version; bring older layouts to the present one."""
+        version, newest = tree.get("@version", 1), NEWEST.get(template["@class"], template["@version"])
+        if type(version) is not int or not 1 <= version <= newest:
+            self.fail(f"{place}/@version", f"a version from 1 to {newest}", version)
+        residuals = {key: tree[key] for key in ("g1_residual", "g2_residual", "h2_residual") if key in tree}
+        if residuals and "@variables" in template:
+            tree = {key: value for key, value in tree.items() if key not in residuals} | {"@variables": residuals}
+        return tree
+
+    def array(self, leaf: Leaf, value: Any, place: str) -> np.ndarray:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = np.asarray(value, dtype=float)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
+            self.fail(place, "an array of floating-point numbers", value)
+        if leaf.copies:
+            value = self.one_slot(value, leaf.copies, place)
+        if leaf.lead:
+            if value.ndim < 2 or value.shape[0] != 1:
+                self.fail(place, "shape (1, n_types, width)", value)
+            value = value[0]
+        if value.ndim == 2 and value.shape[0] == 1 and place.endswith(("/b", "/idt")):
+            value = value[0]
+        if not np.all(np.isfinite(value)):
+            self.fail(place, "finite numbers", f"={np.count_nonzero(~np.isfinite(value))} that are NaN or infinite")
+        return value
+
+    def one_slot(self, value: np.ndarray, n_slots: int, place: str) -> np.ndarray:
+        """Statistics of a type from their equal copies, one a slot."""
+        if value.ndim != 3 or value.shape[1:] != (n_slots, 4):
+            self.fail(place, f"shape (n_types, {n_slots}, 4)", value)
+        if not np.all(value == value[:, :1, :]):
+            self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", "=slots that differ")
+        if place.endswith("dstd") and not np.all(value > 0):
+            self.fail(place, "standard deviations above zero", f"=a smallest one of {value.min()}")
+        return np.ascontiguousarray(value[:, 0, :])
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two copies of a setting agree, synonyms and case of names aside."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, str) or isinstance(b, str):
+        return canonical(a) == canonical(b)
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+
+
+def canonical(name: Any) -> Any:
+    if name is None:
+        return "linear"  # an activation that is not there
+    if not isinstance(name, str):
+        return name
+    return SAME.get(name.lower(), name if name.lower() not in ("linear",) else "linear")

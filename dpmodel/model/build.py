@@ -1,0 +1,77 @@
+"""From settings to a model, and from a model's settings to the neighbours it wants."""
+
+from dpmodel.dpa2.build import build_descriptor
+from dpmodel.draw import Draw
+from dpmodel.model.fitting import Fitting
+from dpmodel.model.model import Model
+from dpmodel.model.settings import FittingSettings, ModelSettings
+from dpmodel.nn import MLP
+
+
+def build(settings: ModelSettings, seed: int | None = 0) -> Model:
+    """The model that ``settings`` describe, with initial values drawn from ``seed``.
+
+    ``seed=None`` gives a mould: arrays of the right shapes with nothing in them, to read a file into.
+    """
+    draw = Draw(seed)
+    n_out = output_width(settings.fitting_net)
+    return Model(
+        descriptor=build_descriptor(settings.descriptor, settings.type_map, draw("descriptor")),
+        fitting=build_fitting(settings, draw("fitting")),
+        out_bias=draw("out_bias").full((settings.n_types, n_out), 0.0),
+        out_std=draw("out_std").full((settings.n_types, n_out), 1.0),
+        n_types=settings.n_types,
+        n_out=n_out,
+        excluded=settings.atom_exclude_types,
+        distinguish_types=getattr(settings.fitting_net, "distinguish_types", True),
+    )
+
+
+def output_width(s: FittingSettings) -> int:
+    """Numbers per atom that the model gives."""
+    widths = {"ener": 1, "dipole": 3, "polar": 9}
+    return widths[s.type] if s.type in widths else s.numb_dos if s.type == "dos" else s.task_dim
+
+
+def network_width(s: FittingSettings, g2_dim: int) -> int:
+    """Numbers per atom that the fitting network gives."""
+    if s.type == "dipole":
+        return g2_dim
+    if s.type == "polar":
+        return g2_dim if s.fit_diag else g2_dim**2
+    return output_width(s)
+
+
+def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
+    s, n_types, draw = settings.fitting_net, settings.n_types, draw.cast(settings.fitting_net.dtype)
+    n_net = network_width(s, settings.descriptor.repformer.g2_dim)
+    n_aparam = 0 if s.use_aparam_as_mask else s.numb_aparam
+    n_in = settings.descriptor.dim_out + s.numb_fparam + n_aparam + s.dim_case_embd
+    polar = s.type == "polar"
+
+    def buffer(name: str, n: int, value: float):
+        return draw(name).full((n,), value) if n else None
+
+    return Fitting(
+        network=MLP.fitting(
+            draw("network"), (n_in, *s.neuron), n_net, activation=s.activation_function, time_step=s.resnet_dt
+        ),
+        bias=draw("bias").full((n_types, n_net), 0.0),
+        fparam_avg=buffer("fparam_avg", s.numb_fparam, 0.0),
+        fparam_inv_std=buffer("fparam_inv_std", s.numb_fparam, 1.0),
+        aparam_avg=buffer("aparam_avg", n_aparam, 0.0),
+        aparam_inv_std=buffer("aparam_inv_std", n_aparam, 1.0),
+        case=buffer("case", s.dim_case_embd, 0.0),
+        scale=draw("scale").full((n_types, 1), 1.0) if polar else None,
+        constant=draw("constant").full((n_types,), 0.0) if polar else None,
+        kind=s.type,
+        n_types=n_types,
+        n_net=n_net,
+        n_fparam=s.numb_fparam,
+        n_aparam=n_aparam,
+        n_case=s.dim_case_embd,
+        minus_vacuum=any(e is not None for e in getattr(s, "atom_ener", ())),
+        fit_diag=getattr(s, "fit_diag", True),
+        shift_diag=getattr(s, "shift_diag", False),
+        precision=s.dtype,
+    )

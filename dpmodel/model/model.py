@@ -1,0 +1,34 @@
+"""The atomic model: descriptor, fitting net, bias and mask (spec model.md 3)."""
+
+from dpmodel.dpa2.descriptor import DPA2
+from dpmodel.model.fitting import Fitting
+from dpmodel.model.heads import HEADS
+from dpmodel.module import buffer, module
+from dpmodel.run import Run
+from dpmodel.types import Graph
+from dpmodel.xp import Array, cast, namespace, shape
+
+
+@module
+class Model:
+    descriptor: DPA2
+    fitting: Fitting
+    out_bias: Array = buffer("n_types n_out")  # eV per atom of each type (energy)
+    out_std: Array = buffer("n_types n_out")
+    n_types: int
+    n_out: int
+    excluded: tuple[int, ...]  # types whose atoms give no output; they still are neighbours
+    distinguish_types: bool = True  # property heads: statistics of each type rather than of all
+
+    def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Array:
+        """Output of each centre, (N, ...) in float64; zero for virtual and excluded atoms."""
+        run = run or Run()
+        y = cast(self.fitting(self.descriptor(graph, vectors, run), graph), "float64")
+        types = graph.types[: shape(y)[0]]
+        y = HEADS[self.fitting.kind].bias(self, y, types)
+        run.observe("atomic", y)
+        counted = types < self.n_types
+        for t in self.excluded:
+            counted = counted & namespace(types).not_equal(types, t)
+        xp = namespace(y)
+        return xp.where(xp.reshape(counted, (-1,) + (1,) * (len(shape(y)) - 1)), y, 0.0)

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: no settings, no parameters, no state."""

@@ -1,0 +1,58 @@
+"""Attention weights over neighbours, as if every list had all of its ``nsel`` slots.
+
+deepmd-kit pads neighbour lists to ``nsel``; in smooth mode every empty slot has the logit ``-20``
+exactly, and so enters every denominator.  Here those slots are never visited: they are counted
+(spec descriptor.md 9.3).
+"""
+
+from dpmodel.ops.occupancy import slot_occupancy
+from dpmodel.xp import Array, detach, namespace, shape
+
+SHIFT = 20.0  # logit of an empty slot, negated
+
+
+def neighbor_weights(
+    logits: Array, key: Array, query: Array | None, *, n_slots: int, smooth: bool, truncate: bool = True
+) -> Array:
+    """Softmax over the last axis of ``logits`` (..., n), damped by the weights of key and query.
+
+    ``key`` and ``query`` are the switch (smooth) or 0/1 masks, broadcastable to the shape of ``logits``
+    (``query=None``: the query is the centre itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys may be
+    present and share the slots (spec descriptor.md 12).
+    """
+    xp = namespace(logits)
+    pair = key if query is None else key * query
+    if not smooth:
+        logits = xp.where(key > 0.0, logits, -1.0e9)  # exp gives exactly 0 beside any real key
+        return softmax(logits, 0) * pair
+    logits = logits * pair + SHIFT * (pair - 1.0)
+    if truncate:
+        return softmax(logits, n_slots - shape(logits)[-1]) * pair
+    return crowded_softmax(logits, key, n_slots) * pair
+
+
+def softmax(logits: Array, phantoms: int) -> Array:
+    """Softmax over the last axis and ``phantoms`` further slots of logit -20, which get no weight themselves."""
+    xp = namespace(logits)
+    top = xp.clip(detach(xp.max(logits, axis=-1, keepdims=True)), -SHIFT, None) if phantoms else _top(logits)
+    e = xp.exp(logits - top)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    return e / (total + phantoms * xp.exp(-SHIFT - top) if phantoms else total)
+
+
+def crowded_softmax(logits: Array, key: Array, n_slots: int) -> Array:
+    """Softmax in which keys of weight ``key`` share ``n_slots`` slots smoothly (spec descriptor.md 12, item 3)."""
+    xp = namespace(logits)
+    theta = slot_occupancy(key, n_slots)
+    top = xp.clip(_top(logits), -SHIFT, None)
+    e, empty = xp.exp(logits - top), xp.exp(-SHIFT - top)
+    safe = xp.where(theta > 0.0, theta, 1.0)
+    # a slot that is only partly a key's own holds (e/P)^(1/theta) of its excess over an empty slot
+    chi = xp.exp(xp.clip((logits + SHIFT) / safe, None, 0.0))
+    held = theta * e + (1.0 - theta) * (e - empty) * xp.where(theta > 0.0, chi, 0.0)
+    free = xp.clip(n_slots - xp.sum(theta, axis=-1, keepdims=True), 0.0, None)
+    return e / (xp.sum(held, axis=-1, keepdims=True) + free * empty)
+
+
+def _top(logits: Array) -> Array:
+    return detach(namespace(logits).max(logits, axis=-1, keepdims=True))

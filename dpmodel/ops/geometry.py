@@ -1,0 +1,45 @@
+"""From edge vectors to environment rows (spec descriptor.md 3)."""
+
+from typing import NamedTuple
+
+from dpmodel.ops.arrays import append_row, gather
+from dpmodel.xp import Array, namespace
+
+
+class Environment(NamedTuple):
+    """What a block sees of each centre's neighbours; slots that are not real hold zeros in rows and switch."""
+
+    rows: Array  # (N, n, 4) normalised environment rows
+    switch: Array  # (N, n) between 0 and 1
+    distance: Array  # (N, n) angstrom
+    real: Array  # (N, n) bool: occupied and not excluded
+
+
+def norm(v: Array) -> Array:
+    """Length along the last axis; its slope at zero is infinite, so no vector here is ever zero."""
+    xp = namespace(v)
+    return xp.sqrt(xp.sum(v * v, axis=-1))
+
+
+def switch(r: Array, smooth_cutoff: float, cutoff: float) -> Array:
+    """1 below ``smooth_cutoff``, 0 above ``cutoff``, twice differentiable in between."""
+    u = namespace(r).clip((r - smooth_cutoff) / (cutoff - smooth_cutoff), 0.0, 1.0)
+    return u * u * u * (-6.0 * (u * u) + 15.0 * u - 10.0) + 1.0
+
+
+def environment(
+    vectors: Array, real: Array, mean: Array, stddev: Array, smooth_cutoff: float, cutoff: float, protection: float
+) -> Environment:
+    """Environment of every slot from edge vectors (N, n, 3), with the centre's statistics (N, 4)."""
+    xp = namespace(vectors)
+    r = norm(vectors)
+    s = switch(r, smooth_cutoff, cutoff)
+    inverse = 1.0 / (r + protection)
+    radial, angular = (s * inverse)[:, :, None], (s * inverse * inverse)[:, :, None] * vectors
+    rows = (xp.concat([radial, angular], axis=-1) - mean[:, None, :]) / stddev[:, None, :]
+    return Environment(xp.where(real[:, :, None], rows, 0.0), xp.where(real, s, 0.0), r, real)
+
+
+def statistics_of(types: Array, mean: Array, stddev: Array) -> tuple[Array, Array]:
+    """Statistics of each centre (N, 4); virtual centres (type n_types) have mean 0 and deviation 1."""
+    return gather(append_row(mean, 0.0), types), gather(append_row(stddev, 1.0), types)
