@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dpmodel.errors import FileError
+from dpmodel.errors import DpmodelError, FileError
 
 _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
@@ -62,6 +62,17 @@ def expect_signature(path: str | os.PathLike[str], wanted: str, words: str) -> N
     found = sniff(path)
     if found != wanted:
         raise FileError(f"{path}: expected {words}, found {found}")
+
+
+@contextlib.contextmanager
+def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into FileError; ``words`` say what the file should be."""
+    try:
+        yield
+    except DpmodelError:
+        raise
+    except Exception as error:  # on a damaged file h5py and zipfile raise nearly anything
+        raise FileError(f"{path}: damaged {words}: {str(error)[:200] or type(error).__name__}") from None
 
 
 @contextlib.contextmanager

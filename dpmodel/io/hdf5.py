@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from dpmodel.errors import DpmodelError, FileError
+from dpmodel.errors import FileError
 from dpmodel.io.arrays import check_array, plain_value
+from dpmodel.io.files import damaged
 from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 
@@ -25,13 +26,8 @@ def read_hdf5(path: str) -> dict[str, Any]:
     Nothing larger than the file itself is allocated: sizes are checked first, and links out of the file,
     virtual, chunked and compressed datasets are refused.
     """
-    try:
-        with h5py.File(path, "r", locking="best-effort") as file:
-            return _Reader(path, file).tree()
-    except DpmodelError:
-        raise
-    except Exception as error:  # on a damaged file h5py raises nearly anything
-        raise FileError(f"{path}: damaged HDF5 file: {str(error)[:200] or type(error).__name__}") from None
+    with damaged(path, "HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
+        return _Reader(path, file).tree()
 
 
 class _Reader:

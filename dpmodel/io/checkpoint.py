@@ -1,0 +1,201 @@
+"""PyTorch checkpoints of deepmd-kit, to and from the tree of its other files (spec serialization.md 7-9).
+
+Settings give the description of the tree (``dpmodel.io.template``); where the description has an array,
+the checkpoint has a tensor whose name follows from the place by one table.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError, SettingError
+from dpmodel.io.deepmd import Reader, stored
+from dpmodel.io.node import describe
+from dpmodel.io.pickled import Attributes
+from dpmodel.io.template import Leaf, model_template
+from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
+from dpmodel.io.tree import parse_json
+from dpmodel.model.build import build
+from dpmodel.model.settings import ModelSettings
+from dpmodel.module import state as arrays_of
+
+Place = tuple[str, ...]
+
+# part of a place in the tree: part of a tensor's name; what is not listed has the same name in both
+NAMES = {
+    "@variables": "",
+    "fitting": "fitting_net",
+    "nets": "filter_layers",
+    "repinit_variable": "repinit",
+    "repinit_three_body_variable": "repinit_three_body",
+    "repformers_variable": "repformers",
+    "repformer_layers": "layers",
+    "embeddings": "filter_layers",
+    "embeddings_strip": "filter_layers_strip",
+    "embedding": "embedding.embedding_net",  # the type embedding's
+    "compress": "",
+    "davg": "mean",
+    "dstd": "stddev",
+    "w": "matrix",
+    "b": "bias",
+}
+BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
+TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
+UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
+
+
+def tensor_name(place: Place) -> str:
+    """The name of the tensor that stands at ``place`` below ``model`` of the tree."""
+    return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in place))))
+
+
+def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> dict[str, Any]:
+    """The tree of the model in a ``.pt`` or ``.pth`` file; ``head`` chooses one of a multi-task checkpoint.
+
+    Raises FileError where the file is no such thing, where it and its settings disagree, and where ``head`` is
+    needed: the message lists the heads.
+    """
+    file = os.fspath(path)
+    saved = read_torchfile(path)
+    if isinstance(saved, Attributes):
+        if not isinstance(saved.get("model_def_script"), str):
+            raise FileError(
+                f"{file}: expected deepmd-kit's attribute 'model_def_script', found another TorchScript module"
+            )
+        return checkpoint_to_tree(script_state(saved), parse_json(saved["model_def_script"], file), head, file)
+    state = saved.get("model", saved) if isinstance(saved, dict) else saved
+    extra = state.get("_extra_state") if isinstance(state, dict) else None
+    if not isinstance(extra, dict) or "model_params" not in extra:
+        raise FileError(f"{file}: expected a checkpoint of deepmd-kit (with _extra_state), found {describe(saved)}")
+    return checkpoint_to_tree(state, extra["model_params"], head, file)
+
+
+def save_checkpoint(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
+    """Write the model in ``tree`` as a ``.pt`` file that deepmd-kit's PyTorch backend loads."""
+    write_checkpoint(path, {"model": tree_to_checkpoint(tree, os.fspath(path))})
+
+
+def heads(model_params: Any) -> dict[str, Any]:
+    """The settings of each head of a checkpoint; a single-task one has the head "Default"."""
+    branches = model_params.get("model_dict") if isinstance(model_params, dict) else None
+    return branches if isinstance(branches, dict) else {"Default": model_params}
+
+
+def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
+    """The name and settings of ``head``, which may be an alias and may be left out if there is only one."""
+    branches = heads(model_params)
+    if head is None and len(branches) == 1:
+        return next(iter(branches.items()))
+    for name, settings in branches.items():
+        if head == name or (head is not None and head in (settings.get("model_branch_alias") or ())):
+            return name, settings
+    what = "which was not chosen" if head is None else f"not {head!r}"
+    raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, branches))}, {what}")
+
+
+def checkpoint_to_tree(
+    state: Mapping[str, Any], model_params: Any, head: str | None = None, file: str = "checkpoint"
+) -> dict[str, Any]:
+    """The tree of one model of a checkpoint.
+
+    ``state`` maps names of tensors to arrays, ``model_params`` is the model section of the input script, ``file`` the
+    name for messages.  Raises FileError.
+    """
+    name, script = choose(model_params, head, file)
+    try:
+        settings = ModelSettings.read(script, f"model_params[{name!r}]")
+    except SettingError as error:
+        raise FileError(f"{file}: {error}") from None
+    prefix = f"model.{name}."
+    tensors = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or state
+    loader = _Loader(tensors, settings, file)
+    tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": {}}
+    distance = tensors.get("min_nbor_dist")
+    if distance is not None and distance > 0:  # -1 where it is not known
+        tree["@variables"]["min_nbor_dist"] = np.asarray(distance)
+    loader.finish()
+    return tree
+
+
+class _Loader:
+    def __init__(self, tensors: Mapping[str, Any], settings: ModelSettings, file: str) -> None:
+        self.tensors, self.settings, self.file = tensors, settings, file
+        self.mould = build(settings, seed=None)
+        self.used: set[str] = {"min_nbor_dist"}
+
+    def model(self) -> dict[str, Any]:
+        tree: dict[str, Any] = self.fill(model_template(self.settings, self.mould), ())
+        for key, block in BLOCKS.items():
+            compressed = self.compressed(f"atomic_model.descriptor.{block}.")
+            if compressed:
+                tree["descriptor"]["@version"] = 4
+                tree["descriptor"][key]["compress"] = compressed
+        return tree
+
+    def fill(self, template: Any, place: Place) -> Any:
+        if isinstance(template, dict):
+            return {key: self.fill(value, (*place, key)) for key, value in template.items()}
+        if isinstance(template, list | tuple):
+            return [self.fill(value, (*place, str(i))) for i, value in enumerate(template)]
+        return self.tensor(template, place) if isinstance(template, Leaf) else template
+
+    def tensor(self, leaf: Leaf, place: Place) -> np.ndarray:
+        name = tensor_name(place)
+        if name not in self.tensors and place[-1] in UNSAVED:
+            return stored(leaf, arrays_of(self.mould)[leaf.path])
+        if not isinstance(self.tensors.get(name), np.ndarray):
+            raise FileError(f"{self.file}: expected a tensor {name}, as the settings in the file want, found none")
+        self.used.add(name)
+        return self.tensors[name]  # type: ignore[no-any-return]
+
+    def compressed(self, prefix: str) -> dict[str, Any] | None:
+        """The tables of a compressed block (spec compression.md 7), None where they are absent or empty."""
+        types, info, data = (self.tensors.get(prefix + name, np.empty(0)) for name in TABLES)
+        self.used.update(prefix + name for name in TABLES)
+        if types.size == 0:
+            return None
+        tables = {"type_embd_data": types}
+        geometric = {"compress_data": [data], "compress_info": [info]} if data.size else {}
+        return {"geo_compress": data.size > 0, "@variables": tables | geometric}
+
+    def finish(self) -> None:
+        """Raise FileError for tensors that nothing asked for, copies and constants aside."""
+        known = ("._networks.", ".emask.type_mask", ".default_fparam_tensor", "_extra_state", ".compress_")
+        unknown = [n for n in self.tensors if n not in self.used and not any(part in n for part in known)]
+        if unknown:
+            some = ", ".join(unknown[:3])
+            raise FileError(f"{self.file}: expected tensors of the model only, found {len(unknown)} more: {some}")
+
+
+def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str, Any]:
+    """The state dictionary, ``_extra_state`` included, from which deepmd-kit's PyTorch backend makes the model."""
+    settings = Reader(file).settings(tree["model"])
+    state = {tensor_name(place): array for place, array in _arrays(tree["model"], ()) if "compress" not in place}
+    state = {name: array for name, array in state.items() if not name.endswith(UNSAVED)}
+    state |= {name.replace(".networks.", "._networks."): array for name, array in state.items() if ".networks." in name}
+    blocks = [block for key, block in BLOCKS.items() if key in tree["model"]["descriptor"]]
+    state |= {f"atomic_model.descriptor.{block}.{name}": np.empty(0) for block in blocks for name in TABLES}
+    default = settings.fitting_net.default_fparam
+    if default is not None:
+        state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(default)
+    distances = [home["min_nbor_dist"] for home in (tree.get("@variables") or {}, tree) if "min_nbor_dist" in home]
+    state["min_nbor_dist"] = np.asarray(distances[0] if distances else -1.0, dtype=np.float64)
+    params = (tree.get("model_def_script") or {}) | _script(settings)
+    extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
+    return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}
+
+
+def _arrays(tree: Any, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
+    members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in members:
+        yield from _arrays(value, (*place, str(key)))
+    if isinstance(tree, np.ndarray):
+        yield place, tree
+
+
+def _script(settings: ModelSettings) -> dict[str, Any]:
+    """The model section that describes the model; statistics of its training stay as the old script has them."""
+    dumped = settings.model_dump()
+    return {key: value for key, value in dumped.items() if not key.startswith("data_")}

@@ -1,0 +1,208 @@
+"""PyTorch's zip files (``.pt`` checkpoints, ``.pth`` TorchScript) without PyTorch, and as data only."""
+
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError
+from dpmodel.io.files import damaged, expect_signature, replacing
+from dpmodel.io.node import describe
+from dpmodel.io.pickled import Attributes, unpickle
+
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+_PICKLE_LIMIT = 32 * 2**20  # bytes; names and settings, a large model with its optimizer has one
+_EXPANSION_LIMIT = 2**20  # elements of a tensor that repeats its storage
+
+
+def read_torchfile(path: str | os.PathLike[str]) -> Any:
+    """The object saved in a ``.pt`` or ``.pth`` file: dictionaries, lists, numbers, text and NumPy arrays.
+
+    Objects of TorchScript classes become ``Attributes``.  Nothing in the file is executed.  bfloat16 arrays have
+    the dtype of ml_dtypes where that is installed, else they become float32 (exactly).  Raises FileError.
+    """
+    path = os.fspath(path)
+    zip_words = "a zip archive (PyTorch's .pt and .pth are)"
+    expect_signature(path, zip_words, "a PyTorch file (those older than PyTorch 1.6: save them again)")
+    with damaged(path, "PyTorch file"), zipfile.ZipFile(path) as archive:
+        return _Archive(path, archive).load()
+
+
+def script_state(module: Attributes) -> dict[str, np.ndarray]:
+    """The tensors of a TorchScript module under the names ``state_dict()`` gives them."""
+    state = {name: value for name, value in module.items() if isinstance(value, np.ndarray)}
+    for name, child in module.items():
+        if isinstance(child, Attributes):
+            state |= {f"{name}.{inner}": value for inner, value in script_state(child).items()}
+    return state
+
+
+class _Archive:
+    def __init__(self, path: str, archive: zipfile.ZipFile) -> None:
+        self.path, self.archive = path, archive
+        self.left = os.path.getsize(path)
+        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise FileError(f"{path}: expected a PyTorch file (one data.pkl), found another kind of zip archive")
+        self.root = roots[0]
+        self.storages: dict[str, np.ndarray] = {}
+        big = f"{self.root}byteorder" in archive.namelist() and self.record("byteorder", 6) == b"big"
+        self.order: Any = ">" if big else "<"
+
+    def load(self) -> Any:
+        return unpickle(self.record("data.pkl", _PICKLE_LIMIT), f"{self.path}: data.pkl", self.find, self.storage)
+
+    def record(self, name: str, limit: int) -> bytes:
+        """The bytes of one member, its checksum checked, if there are at most ``limit``."""
+        info = self.archive.getinfo(self.root + name)
+        if info.file_size > limit:
+            raise FileError(f"{self.path}: {name}: expected at most {limit} bytes, found {info.file_size}")
+        return self.archive.read(info)
+
+    def find(self, name: str) -> Any:
+        module, _, attribute = name.partition(" ")
+        if module.startswith("__torch__"):
+            return Attributes
+        if module == "torch" and attribute in _STORAGES:
+            return _Storage(_STORAGES[attribute])
+        return _FUNCTIONS.get(name)
+
+    def storage(self, key: Any) -> np.ndarray:
+        """The flat array behind a persistent id ``("storage", type, name, device, length)``."""
+        _, kind, name, _, length = key
+        if not isinstance(kind, _Storage) or not isinstance(name, str) or not isinstance(length, int):
+            raise FileError(f"{self.path}: data.pkl: expected a storage, found {describe(key)}")
+        if name not in self.storages:
+            self.storages[name] = self.read_storage(kind.dtype, f"data/{name}", length)
+        return self.storages[name]
+
+    def read_storage(self, dtype: str, name: str, length: int) -> np.ndarray:
+        raw = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(self.order)
+        info = self.archive.getinfo(self.root + name)
+        need = length * raw.itemsize
+        self.left -= need
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != need or length < 0 or self.left < 0:
+            raise FileError(f"{self.path}: {name}: expected {need} uncompressed bytes for {length} of {dtype}, "
+                            f"found {info.file_size}, or more tensors than bytes in the file")  # fmt: skip
+        array = np.frombuffer(bytearray(self.record(name, need)), raw)
+        array = array.astype(raw.newbyteorder("="), copy=False)
+        return _bfloat16(array) if dtype == "bfloat16" else array
+
+
+class _Storage:
+    """A storage class of PyTorch: it is named in a file, never called."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+
+def _bfloat16(bits: np.ndarray) -> np.ndarray:
+    try:
+        import ml_dtypes
+    except ImportError:
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits.view(ml_dtypes.bfloat16)
+
+
+def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+    """A tensor as its storage, shape and strides say, once they are seen to stay inside the storage."""
+    numbers = (offset, *size, *stride)
+    if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers) or len(size) > 32:
+        raise ValueError(f"no tensor has size {size} and stride {stride}")
+    count = math.prod(size)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else 0
+    if last >= max(storage.size, 1) or count > max(storage.size, _EXPANSION_LIMIT):
+        raise ValueError(f"size {size} with stride {stride} does not fit into a storage of {storage.size}")
+    if count == 0:
+        return np.empty(size, storage.dtype)
+    strides = [step * storage.itemsize for step in stride]
+    view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
+    return view if view.flags.c_contiguous else view.copy()
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "collections OrderedDict": dict,
+    "torch Size": tuple,
+    "torch._utils _rebuild_tensor": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": lambda data, *_: data,
+    "torch.jit._pickle restore_type_tag": lambda value, _: value,
+    **{f"torch.jit._pickle build_{kind}list": list for kind in ("int", "double", "bool", "tensor")},
+}
+
+
+def write_checkpoint(path: str | os.PathLike[str], tree: Any) -> None:
+    """Write dictionaries, lists, plain values and arrays as a file that ``torch.load(weights_only=True)`` reads."""
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        writer = _Writer(os.fspath(path))
+        writer.value(tree, "")
+        records = {"data.pkl": b"\x80\x02" + b"".join(writer.parts) + b".", "version": b"3\n", "byteorder": b"little"}
+        records |= {f"data/{i}": array.tobytes() for i, array in enumerate(writer.arrays)}
+        for name, data in records.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+
+
+class _Writer:
+    """Protocol 2 by hand: the real pickler would need PyTorch's functions to name them."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.parts: list[bytes] = []
+        self.arrays: list[np.ndarray] = []
+
+    def value(self, value: Any, place: str) -> None:
+        if isinstance(value, np.ndarray):
+            self.parts.append(self.tensor(value, place))
+        elif isinstance(value, dict):
+            self.parts.append(b"}(")
+            for key, member in value.items():
+                self.value(key, place)
+                self.value(member, f"{place}/{key}")
+            self.parts.append(b"u")
+        elif isinstance(value, list | tuple):
+            self.parts.append(b"](")
+            for i, member in enumerate(value):
+                self.value(member, f"{place}/{i}")
+            self.parts.append(b"e")
+        elif value is None or type(value) in (bool, int, float, str):
+            self.parts.append(_plain(value))
+        else:
+            raise FileError(f"{self.path}: {place}: expected plain values and arrays, found {describe(value)}")
+
+    def tensor(self, array: np.ndarray, place: str) -> bytes:
+        kinds = [kind for kind, dtype in _STORAGES.items() if dtype == array.dtype.name]
+        if not kinds:
+            raise FileError(f"{self.path}: {place}: PyTorch has no storage for {array.dtype}")
+        key = str(len(self.arrays))
+        self.arrays.append(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False))
+        strides = tuple(math.prod(array.shape[i + 1 :]) for i in range(array.ndim))
+        storage = b"(%bctorch\n%b\n%b%b%btQ" % (
+            _plain("storage"), kinds[0].encode(), _plain(key), _plain("cpu"), _plain(array.size),
+        )  # fmt: skip
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(%bK\x00%b%b\x89ccollections\nOrderedDict\n)RtR" % (
+            storage, _integers(array.shape), _integers(strides),
+        )  # fmt: skip
+
+
+def _integers(values: tuple[int, ...]) -> bytes:
+    return b"(" + b"".join(map(_plain, values)) + b"t"
+
+
+def _plain(value: str | int | float | bool | None) -> bytes:
+    if value is None or isinstance(value, bool):
+        return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+    if isinstance(value, str):
+        text = value.encode("utf-8", "surrogatepass")
+        return b"X" + struct.pack("<I", len(text)) + text
+    if isinstance(value, float):
+        return b"G" + struct.pack(">d", value)
+    size = value.bit_length() // 8 + 1
+    return b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True)
