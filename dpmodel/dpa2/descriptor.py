@@ -87,8 +87,8 @@ class DPA2:
                 run.observe(f"repformer.{i}.{name}", value)
             everyone = run.exchange(g1)
 
-            def refine(g1, g2, h2, neighbors, *slots, layer=layer, everyone=everyone):
+            def refine(everyone, g1, g2, h2, neighbors, *slots, layer=layer):
                 return layer(g1, g2, h2, gather(everyone, neighbors), Slots(*slots))
 
-            g1, g2, h2 = in_groups(run.checkpoint(refine), (g1, g2, h2, near.neighbors, *slots), run.group)
+            g1, g2, h2 = in_groups(run.checkpoint(refine), (g1, g2, h2, near.neighbors, *slots), run.group, everyone)
         return g1, (g2, h2, switch, *slots)

@@ -1,20 +1,18 @@
-"""Energy, forces and virial, defined once (spec model.md 4)."""
+"""Energy, forces, virial and Hessian, defined once (spec model.md 4)."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dpmodel.backend import GradAndAux
+from dpmodel.dpa2.descriptor import Description
 from dpmodel.model.model import Model
 from dpmodel.ops.arrays import frame_sum, gather
 from dpmodel.run import Run
 from dpmodel.types import Graph
 from dpmodel.xp import Array, like, namespace, shape
 
-# grad_and_aux(f, x, y) -> ((df/dx, df/dy), aux) for f(x, y) -> (scalar, aux): a backend's one contribution
-GradAndAux = Callable[[Callable[[Array, Array], tuple[Array, Array]], Array, Array], tuple[tuple[Array, Array], Any]]
 
-
-class Forces(NamedTuple):
-    """Energies and their derivatives on one atom axis."""
+class EnergyForces(NamedTuple):
+    """Energies and their derivatives; atoms of all frames on one axis."""
 
     energy: Array  # (nf,) eV
     atom_energy: Array  # (N,) eV
@@ -29,25 +27,37 @@ def edge_vectors(graph: Graph, positions: Array) -> Array:
     return gather(positions, graph.neighbors) - positions[:n_centres, None, :] + graph.shift
 
 
-def predict(model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndAux, run: Run | None = None) -> Forces:
+def atomic_output(model: Model, graph: Graph, positions: Array, run: Run | None = None) -> Array:
+    """Output of each centre without derivatives, (N, ...): eV for an energy model."""
+    return model(graph, edge_vectors(graph, positions), run)
+
+
+def describe(model: Model, graph: Graph, positions: Array, run: Run | None = None) -> Description:
+    """The descriptor alone."""
+    return model.descriptor(graph, edge_vectors(graph, positions), run)
+
+
+def predict(
+    model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndAux, run: Run | None = None
+) -> EnergyForces:
     """Everything an energy model says of a graph, from positions (A, 3) in angstrom.
 
-    The forces are the slope of the energy with the positions.  The virial of an atom is its slope with a strain
-    that stretches the edges ending on that atom: -dE/dstrain = -sum_e g_e (x) d_e, with no scatter to write.
+    The forces are minus the slope of the energy with the positions.  The virial of an atom is minus its slope with a
+    strain that stretches the edges ending on that atom: -dE/dstrain = -sum_e g_e (x) d_e, with no scatter to write.
     """
     strain = namespace(positions).zeros((shape(positions)[0], 3, 3), **like(positions))
 
     def total(positions: Array, strain: Array) -> tuple[Array, Array]:
-        xp = namespace(positions)
         vectors = edge_vectors(graph, positions)
+        xp = namespace(vectors)
         vectors = vectors + xp.sum(gather(strain, graph.neighbors) * vectors[:, :, None, :], axis=-1)
         atom_energy = model(graph, vectors, run)[:, 0]
         return xp.sum(atom_energy), atom_energy
 
     (slope, strain_slope), atom_energy = grad_and_aux(total, positions, strain)
     atom_virial = -strain_slope
-    return Forces(
-        energy=energies(atom_energy, graph),
+    return EnergyForces(
+        energy=frame_energy(atom_energy, graph),
         atom_energy=atom_energy,
         forces=-slope,
         virial=frame_sum(atom_virial[: shape(atom_energy)[0], ...], graph.members),
@@ -55,6 +65,21 @@ def predict(model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndA
     )
 
 
-def energies(atom_energy: Array, graph: Graph) -> Array:
-    """(N,) to (nf,)."""
+def frame_energy(atom_energy: Array, graph: Graph) -> Array:
+    """(N,) to (nf,), eV."""
     return frame_sum(atom_energy[:, None], graph.members)[:, 0]
+
+
+def hessian_product(
+    model: Model, graph: Graph, positions: Array, direction: Array, grad_and_aux: GradAndAux, run: Run | None = None
+) -> Array:
+    """The Hessian of the energy times ``direction`` (A, 3), eV/angstrom^2 per unit of ``direction``."""
+
+    def energy(positions: Array) -> tuple[Array, Any]:
+        return namespace(positions).sum(atomic_output(model, graph, positions, run)), None
+
+    def along(positions: Array) -> tuple[Array, Any]:
+        (slope,), _ = grad_and_aux(energy, positions)
+        return namespace(slope).sum(slope * direction), None
+
+    return grad_and_aux(along, positions)[0][0]

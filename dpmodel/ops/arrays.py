@@ -27,17 +27,19 @@ def frame_sum(x: Array, members: Array) -> Array:
     return xp.reshape(total, (shape(members)[0], *shape(x)[1:]))
 
 
-def in_groups(function: Callable[..., Sequence[Array]], rows: Sequence[Array | None], size: int | None) -> Sequence[Array]:
-    """``function(*rows)`` on at most ``size`` rows at a time, the results joined again.
+def in_groups(
+    function: Callable[..., Sequence[Array]], rows: Sequence[Array], size: int | None, *shared: Array
+) -> Sequence[Array]:
+    """``function(*shared, *rows)`` on at most ``size`` rows at a time, the results joined again.
 
     For functions that treat every row (atom) alone: the result is the same, the memory is that of one group.
     """
     count = shape(rows[0])[0]
     if size is None or count <= size:
-        return function(*rows)
+        return function(*shared, *rows)
 
     def part(start: int) -> Sequence[Array]:
-        return function(*[x if x is None else x[start : start + size, ...] for x in rows])
+        return function(*shared, *[x[start : start + size, ...] for x in rows])
 
     parts = [part(start) for start in range(0, count, size)]
     return [join(column) for column in zip(*parts, strict=True)]

@@ -1,0 +1,72 @@
+"""dpmodel on NumPy: the reference that others are checked against, forces included.
+
+Derivatives are taken in reverse mode by HIPS autograd, a small pure-Python package, on the very functions that
+compute the energy.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import autograd.numpy  # noqa: F401  (gives NumPy's functions their derivatives)
+import numpy as np
+from autograd.builtins import tuple as boxed_tuple
+from autograd.core import make_vjp
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import isbox
+
+from dpmodel.errors import BackendError
+from dpmodel.xp import register_namespace
+from dpmodel_numpy import namespace
+
+register_namespace(ArrayBox, namespace)
+
+Array = Any
+
+
+class Engine:
+    """NumPy on the CPU; see ``dpmodel.backend.Engine``."""
+
+    name = "numpy"
+    device = "cpu"
+    rounds_shapes = False
+
+    def native(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def numpy(self, x: Array) -> np.ndarray:
+        return np.asarray(x)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+    def grad_and_aux(self, function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
+        kept = []
+
+        def scalar(xs: Any) -> Array:
+            value, aux = function(*xs)
+            kept.append(aux)
+            return value
+
+        vjp, value = make_vjp(scalar, boxed_tuple(x))
+        return tuple(vjp(np.ones_like(value))), self._outer(kept[0])
+
+    def _outer(self, aux: Any) -> Any:
+        """``aux`` without the box of the derivative that was just taken."""
+        return aux._value if isbox(aux) else aux
+
+    def checkpoint(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+
+class NumpyBackend:
+    name = "numpy"
+
+    def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
+        if device not in (None, "cpu"):
+            raise BackendError(f"the numpy backend runs on the cpu only, not on {device!r}")
+        if compile:
+            raise BackendError("the numpy backend does not compile; use torch, jax or paddle")
+        return Engine()
+
+
+backend = NumpyBackend()

@@ -1,0 +1,83 @@
+"""What an array library adds to the mathematics, and how the installed ones are found.
+
+A backend is a package with an object of type ``Backend``, announced under the entry-point group
+``dpmodel.backends``.  It is imported when it is asked for, not before.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+
+from dpmodel.errors import BackendError
+from dpmodel.xp import Array
+
+GROUP = "dpmodel.backends"
+EXTRAS = {"torch": "torch", "jax": "jax", "paddle": "paddle"}  # backends of ours that need a framework
+
+# grad_and_aux(f, *x) -> (tuple of df/dx, aux) for f(*x) -> (scalar, aux)
+GradAndAux = Callable[..., tuple[tuple[Array, ...], Any]]
+
+
+class Engine(Protocol):
+    """One array library on one device."""
+
+    name: str
+    device: str
+    rounds_shapes: bool  # whether functions are compiled for each shape, so that sizes are better rounded up
+
+    def native(self, x: np.ndarray) -> Array:
+        """A NumPy array as the library's own, on the device; the same dtype."""
+
+    def numpy(self, x: Array) -> np.ndarray:
+        """The library's array as NumPy's; the same dtype (bfloat16 may come back as float32)."""
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function(state, graph, positions, ...)`` of nested tuples and dicts of arrays, made fast if that was asked for."""
+
+    def grad_and_aux(self, function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
+        """Derivatives by all arguments, and the second result, of ``function(*x) -> (scalar, aux)``; may be nested."""
+
+    def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+        """``function``, recomputed when it is differentiated rather than remembered."""
+
+
+class Backend(Protocol):
+    """The entry point of a backend's package."""
+
+    name: str
+
+    def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
+        """The library on ``device`` ("cpu", "cuda:0", ...; None: its default), compiling or not (None: its default).
+
+        Raises
+        ------
+        BackendError
+            If the device is not there.
+        """
+
+
+def installed() -> list[str]:
+    """Names of the backends that announce themselves; their frameworks may still be missing."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def backend(name: str) -> Backend:
+    """The backend called ``name``.
+
+    Raises
+    ------
+    BackendError
+        If there is none of that name, or its framework is not installed.
+    """
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        raise BackendError(f"there is no backend {name!r}; known are {', '.join(sorted(found)) or 'none'}")
+    try:
+        return found[name].load()  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("dpmodel"):
+            raise
+        remedy = f"pip install 'dpmodel[{EXTRAS[name]}]'" if name in EXTRAS else f"pip install {error.name}"
+        raise BackendError(f"the {name} backend needs the package {error.name!r}: {remedy}") from error
