@@ -21,7 +21,7 @@ class Graph(NamedTuple):
     neighbors: Array  # (N, n) int: index on the atom axis
     shift: Array  # (N, n, 3) float, angstrom: lattice translation of the neighbour's image
     repinit: Array  # (N, <=n) bool: slots that the repinit block uses
-    three_body: Array  # (N, <=n) bool: the same for the three-body block (its own, shorter cutoff)
+    three_body: Array | None  # (N, <=n) bool: the same for the three-body block, if the model has one
     repformer: Array  # (N, <=n) bool: the same for the repformer
     first_type: Array  # (N,) int: type of atom 0 of the same frame (spec descriptor.md 5.4)
     frame: Array  # (N,) int: frame of each atom

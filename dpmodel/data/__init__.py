@@ -1,0 +1,1 @@
+"""Structures, their neighbours and the graphs that models are given."""

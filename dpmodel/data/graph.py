@@ -1,0 +1,224 @@
+"""From structures to the graph a model is given (spec descriptor.md 2).
+
+Everything that depends on positions happens after the search for pairs: an outdated list with a skin will do.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dpmodel.data.neighbors import ROUNDING, Edges, Pairs, by_distance, find_pairs, measure
+from dpmodel.data.structure import Structure
+from dpmodel.errors import InputError, NeighborOverflowWarning
+from dpmodel.types import Graph
+from dpmodel.xp import Array
+
+COINCIDING = 1e-6  # angstrom: atoms closer than this are at the same place
+
+
+class Block(NamedTuple):
+    """Which neighbours one block looks at: the ``nsel`` nearest within ``cutoff`` angstrom."""
+
+    cutoff: float
+    nsel: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which neighbours a model looks at.
+
+    ``pair_exclude``: pairs of types that do not see each other (the model's ``pair_exclude_types``).
+    ``truncate``: keep the ``nsel`` nearest only, as deepmd-kit does, rather than all within the cutoff.
+    """
+
+    repinit: Block
+    repformer: Block
+    three_body: Block | None = None
+    n_types: int
+    pair_exclude: tuple[tuple[int, int], ...] = ()
+    truncate: bool = True
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        every = {"repinit": self.repinit, "three_body": self.three_body, "repformer": self.repformer}
+        return {name: block for name, block in every.items() if block is not None}
+
+    @property
+    def widest(self) -> Block:
+        """The block whose list the others are taken from."""
+        return max(self.blocks.values())
+
+    @property
+    def cutoff(self) -> float:
+        """The longest edge, angstrom."""
+        return self.widest.cutoff
+
+    @property
+    def far(self) -> Array:
+        """(3,) where empty slots point to: beyond every cutoff, angstrom."""
+        return np.array([2.0 * self.cutoff + 1.0, 0.0, 0.0])
+
+
+class Layout(NamedTuple):
+    """Where edges go on the padded neighbour axis: edge ``order[k]`` to ``[row[k], slot[k]]``."""
+
+    order: Array  # (k,) int
+    row: Array  # (k,) int
+    slot: Array  # (k,) int
+    width: int  # of the neighbour axis
+
+    def padded(self, values: Array, empty: Array) -> Array:
+        """(N, n, ...): ``values`` (p, ...) of the edges in their slots, the centre's ``empty`` (N, ...) elsewhere."""
+        result = np.repeat(empty[:, None], self.width, axis=1)
+        result[self.row, self.slot] = values[self.order]
+        return result
+
+
+def build_graph(
+    structures: Sequence[Structure],
+    selection: Selection,
+    *,
+    pairs: Sequence[Pairs] | None = None,
+    strict: bool = False,
+) -> Graph:
+    """The graph of all ``structures``, in NumPy arrays (int64, float64, bool).
+
+    ``pairs``: who may be a neighbour, from ``candidates`` of the same structures a few steps earlier; None: search.
+    More than ``nsel`` neighbours are a NeighborOverflowWarning, or an InputError if ``strict``; two atoms at the same
+    place always are an InputError.
+    """
+    if not structures:
+        raise InputError("there are no frames: the list of structures is empty")
+    if pairs is None:
+        pairs = candidates(structures, selection.cutoff)
+    sizes = np.array([len(s.types) for s in structures])
+    parts = []
+    for s, p, first in zip(structures, pairs, np.cumsum(sizes) - sizes, strict=True):
+        edges = measure(p, s.positions, s.cell, selection.cutoff)
+        parts.append(edges._replace(centre=edges.centre + first, neighbor=edges.neighbor + first))
+    edges = parts[0] if len(parts) == 1 else Edges(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    types = np.concatenate([s.types for s in structures])
+    graph, _ = assemble(edges, types, sizes, selection, strict)
+    return graph._replace(
+        fparam=_joined([s.fparam for s in structures], np.stack),
+        aparam=_joined([s.aparam for s in structures], np.concatenate),
+    )
+
+
+def flat_positions(structures: Sequence[Structure]) -> Array:
+    """(N, 3) angstrom: the positions of all structures, on the atom axis of their graph."""
+    return np.concatenate([s.positions for s in structures])
+
+
+def candidates(structures: Sequence[Structure], reach: float) -> list[Pairs]:
+    """Who may be a neighbour: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
+    return [find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, f"frame {f}") for f, s in enumerate(structures)]
+
+
+def assemble(
+    edges: Edges, types: Array, sizes: Array, selection: Selection, strict: bool = False
+) -> tuple[Graph, Layout]:
+    """A graph of frames with ``sizes`` (nf,) atoms from edges within the widest cutoff, and where the edges went.
+
+    ``types`` (N,), negative for virtual atoms.  Raises and warns as ``build_graph``.
+    """
+    first = np.cumsum(sizes) - sizes
+    frame = np.repeat(np.arange(len(sizes)), sizes)
+    local = np.arange(len(types)) - first[frame]
+    layout = _arrange(edges, types, selection, _Names(frame, local), strict)
+    members = np.arange(sizes.max())
+    graph = Graph(
+        types=np.where(types < 0, selection.n_types, types),
+        neighbors=layout.padded(edges.neighbor, np.arange(len(types))),
+        shift=layout.padded(edges.shift, np.broadcast_to(selection.far, (len(types), 3))),
+        first_type=np.maximum(types[first], 0)[frame],
+        frame=frame,
+        members=np.where(members < sizes[:, None], first[:, None] + members, len(types)),
+        **_masks(edges.distance[layout.order], layout, len(types), selection),
+    )
+    return graph, layout
+
+
+class _Names(NamedTuple):
+    """What the user calls an atom."""
+
+    frame: Array  # (N,) int
+    local: Array  # (N,) int: number within the frame
+
+    def __call__(self, atom: int) -> str:
+        return f"atom {self.local[atom]} of frame {self.frame[atom]}"
+
+
+def _arrange(edges: Edges, types: Array, selection: Selection, name: _Names, strict: bool) -> Layout:
+    """Sort, truncate the widest list, then exclude pairs: the order of spec descriptor.md 2.3."""
+    order = by_distance(edges.centre, edges.distance, edges.vector)
+    row = edges.centre[order]
+    excluded = _excluded(types[row], types[edges.neighbor[order]], selection)
+    if selection.truncate:
+        _check_overflow(row, edges.distance[order], excluded, selection, name, strict)
+        kept = ~excluded & (_rank(row, len(types)) < selection.widest.nsel)
+    else:
+        kept = ~excluded
+    order, row = order[kept], row[kept]
+    clash = np.flatnonzero(edges.distance[order] < COINCIDING)
+    if len(clash):
+        a, b = row[clash[0]], edges.neighbor[order[clash[0]]]
+        raise InputError(f"{name(a)} and atom {name.local[b]} are at the same place (or their periodic images are)")
+    slot = _rank(row, len(types))
+    return Layout(order, row, slot, int(slot.max(initial=0)) + 1)
+
+
+def _rank(row: Array, n_rows: int) -> Array:
+    """Place of each entry among those of its row; ``row`` (k,) is sorted."""
+    counts = np.bincount(row, minlength=n_rows)
+    return np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _excluded(a: Array, b: Array, selection: Selection) -> Array:
+    """Pairs of types that do not see each other, (p,) bool."""
+    table = np.zeros((selection.n_types, selection.n_types), dtype=bool)
+    for pair in selection.pair_exclude:
+        table[pair] = table[pair[::-1]] = True
+    return table[a, b]
+
+
+def _masks(distance: Array, layout: Layout, n_atoms: int, selection: Selection) -> dict[str, Array | None]:
+    """The leading slots that each block uses; None for a block that the model does not have."""
+    masks: dict[str, Array | None] = {"three_body": None}
+    for name, block in selection.blocks.items():
+        count = np.bincount(layout.row[distance <= block.cutoff + ROUNDING], minlength=n_atoms)
+        if selection.truncate:
+            count = np.minimum(count, block.nsel)
+        masks[name] = np.arange(max(1, count.max())) < count[:, None]
+    return masks
+
+
+def _check_overflow(
+    row: Array, distance: Array, excluded: Array, selection: Selection, name: _Names, strict: bool
+) -> None:
+    """Say which blocks leave out neighbours, and what ``nsel`` would keep them all."""
+    found = []
+    for block_name, block in selection.blocks.items():
+        # exclusion comes after the truncation of the widest list, and before that of the others
+        left = np.zeros_like(excluded) if block == selection.widest else excluded
+        counted = ~left & (distance <= block.cutoff + ROUNDING)
+        count = np.bincount(row[counted], minlength=len(name.frame))
+        worst = int(count.argmax())
+        if count[worst] > block.nsel:
+            found.append(
+                f"{block_name} keeps the {block.nsel} nearest neighbors within {block.cutoff:g} angstrom, but "
+                f"{name(worst)} has {count[worst]} ({(count > block.nsel).sum()} of {len(count)} atoms have too many; "
+                f"nsel = {count[worst]} would keep all)"
+            )
+    if found:
+        message = "; ".join(found) + ". Is the structure denser than those the model was trained for?"
+        if strict:
+            raise InputError(message)
+        warnings.warn(message + " The farthest are left out.", NeighborOverflowWarning, stacklevel=5)
+
+
+def _joined(values: list[Array | None], join: Callable[[list[Array]], Array]) -> Array | None:
+    return None if any(v is None for v in values) else join(values)

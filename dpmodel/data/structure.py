@@ -1,0 +1,215 @@
+"""One structure: atoms in a cell, checked once, where the user hands them over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import InputError
+from dpmodel.xp import Array
+
+FLAT = 1e-6  # sine of the angle below which lattice vectors count as dependent
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One frame; ``structures`` and ``from_ase`` check what they put into it."""
+
+    positions: Array  # (n, 3) float64, angstrom
+    types: Array  # (n,) int64: index into the model's type map, -1 for a virtual atom
+    cell: Array | None  # (3, 3) float64, angstrom: rows are lattice vectors
+    pbc: Array  # (3,) bool: directions that repeat
+    fparam: Array | None = None  # (k,) float64: frame parameters
+    aparam: Array | None = None  # (n, k) float64: atomic parameters
+
+
+def structures(
+    coords: Any,
+    types: Any,
+    cell: Any = None,
+    pbc: Any = None,
+    *,
+    type_map: Sequence[str],
+    fparam: Any = None,
+    aparam: Any = None,
+    n_fparam: int = 0,
+    n_aparam: int = 0,
+    default_fparam: Sequence[float] | None = None,
+) -> list[Structure]:
+    """Frames from arrays, lists or anything NumPy takes; nothing given is kept or changed.
+
+    ``coords`` (n, 3) or (nf, n, 3), angstrom; ``types`` (n,) or (nf, n), -1 for virtual atoms; ``cell`` None, (3, 3) or
+    (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is a
+    cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k).  What lacks the axis of frames serves them all.
+    ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its stand-in for a missing fparam.
+
+    Raises InputError, which names the frame and the atom.
+    """
+    x = _positions(coords)
+    nf, n = x.shape[:2]
+    t = _types(types, nf, n, type_map)
+    box = None if cell is None else _per_frame("cell", cell, nf, (3, 3), _CELL_HINT)
+    periodic = _pbc(pbc, nf, box is not None)
+    if box is None and periodic.any():
+        raise InputError("pbc asks for periodic directions, but there is no cell: give cell (3, 3), or pbc=False")
+    if box is not None:
+        for f in range(nf):
+            _check_cell(box[f], periodic[f], f)
+    if fparam is None and n_fparam:
+        fparam = default_fparam
+    fp = _parameters("fparam", fparam, nf, (n_fparam,), "(k,) or (nf, k)")
+    ap = _parameters("aparam", aparam, nf, (n, n_aparam), "(n, k) or (nf, n, k)")
+    return [Structure(x[f], t[f], _at(box, f), periodic[f], _at(fp, f), _at(ap, f)) for f in range(nf)]
+
+
+def from_ase(
+    atoms: Any,
+    type_map: Sequence[str],
+    *,
+    n_fparam: int = 0,
+    n_aparam: int = 0,
+    default_fparam: Sequence[float] | None = None,
+) -> Structure:
+    """The structure of an ``ase.Atoms``, with ``info["fparam"]`` and ``arrays["aparam"]`` if the model wants them.
+
+    Raises InputError for an element that the model does not know, and as ``structures``.
+    """
+    index = {name: t for t, name in enumerate(type_map)}
+    symbols = atoms.get_chemical_symbols()
+    for i, symbol in enumerate(symbols):
+        if symbol not in index:
+            raise InputError(f"atom {i} is {symbol!r}, {_unknown_element(symbol, type_map)}")
+    cell = atoms.cell.array
+    return structures(
+        atoms.positions,
+        [index[symbol] for symbol in symbols],
+        cell if cell.any() or atoms.pbc.any() else None,
+        atoms.pbc,
+        type_map=type_map,
+        fparam=atoms.info.get("fparam") if n_fparam else None,
+        aparam=atoms.arrays.get("aparam") if n_aparam else None,
+        n_fparam=n_fparam,
+        n_aparam=n_aparam,
+        default_fparam=default_fparam,
+    )[0]
+
+
+_CELL_HINT = (
+    "rows are lattice vectors: nine numbers a frame need cell.reshape(-1, 3, 3), three lengths np.diag(lengths)"
+)
+
+
+def _positions(coords: Any) -> Array:
+    x = _numbers("coords", coords)
+    if x.ndim not in (2, 3) or x.shape[-1] != 3:
+        raise InputError(
+            f"coords should have shape (n, 3) or (nf, n, 3), got {x.shape}"
+            + ("; use coords.reshape(nf, -1, 3)" if x.ndim in (1, 2) and x.shape[-1] % 3 == 0 and x.size else "")
+        )
+    x = x[None] if x.ndim == 2 else x
+    if 0 in x.shape:
+        raise InputError(f"there are no {'atoms' if x.shape[0] else 'frames'}: coords has shape {x.shape}")
+    _check_finite("coords", x)
+    return x
+
+
+def _types(types: Any, nf: int, n: int, type_map: Sequence[str]) -> Array:
+    given = _array("types", types)
+    if given.dtype.kind not in "iuf":
+        raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {given.dtype}")
+    t = _broadcast("types", given, nf, (n,), "one for each atom of coords")
+    names = ", ".join(f"{i} {name}" for i, name in enumerate(type_map))
+    bad = np.argwhere(~((t == np.floor(t)) & (t >= -1) & (t < len(type_map))))
+    if len(bad):
+        f, i = bad[0]
+        raise InputError(f"frame {f}, atom {i}: type {t[f, i]} is none of {names} (and -1 for a virtual atom)")
+    return t.astype(np.int64)
+
+
+def _pbc(pbc: Any, nf: int, default: bool) -> Array:
+    given = _array("pbc", default if pbc is None else pbc)
+    if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+        raise InputError(f"pbc should be True or False, or three of them, got {pbc!r}")
+    if given.ndim == 0:
+        given = np.repeat(given, 3)
+    return _broadcast("pbc", given, nf, (3,), "one for each lattice vector").astype(bool)
+
+
+def _per_frame(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array:
+    """``value`` as finite float64 of (nf, *shape)."""
+    a = _broadcast(name, _numbers(name, value), nf, shape, hint)
+    _check_finite(name, a)
+    return a
+
+
+def _parameters(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array | None:
+    wanted = shape[-1]
+    if value is None and not wanted:
+        return None
+    if value is None:
+        raise InputError(f"the model needs {name}, {wanted} numbers: give shape {hint} with k = {wanted}")
+    if not wanted:
+        raise InputError(f"the model takes no {name}: leave it out")
+    return _per_frame(name, value, nf, shape, f"the model takes k = {wanted} numbers")
+
+
+def _check_cell(cell: Array, pbc: Array, frame: int) -> None:
+    """Periodic vectors must span as many directions as they are; the others do not matter."""
+    for k in np.flatnonzero(pbc & ~cell.any(axis=1)):
+        raise InputError(
+            f"frame {frame}: lattice vector {k} of cell is zero, but direction {k} is periodic; "
+            f"give its length, or pbc with False there"
+        )
+    vectors = cell[pbc]
+    if len(vectors):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if np.linalg.svd(vectors / lengths, compute_uv=False).min() < FLAT:
+            raise InputError(
+                f"frame {frame}: the cell is singular, its periodic vectors are linearly dependent: {vectors.tolist()}"
+            )
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise InputError(f"{name} is not an array ({e}); frames of different sizes are separate structures") from e
+
+
+def _numbers(name: str, value: Any) -> Array:
+    """A float64 copy."""
+    given = _array(name, value)
+    if given.dtype.kind not in "iuf":
+        raise InputError(f"{name} should be real numbers, got {given.dtype}")
+    return np.array(given, dtype=np.float64)
+
+
+def _broadcast(name: str, a: Array, nf: int, shape: tuple[int, ...], hint: str) -> Array:
+    if a.shape not in (shape, (nf, *shape)):
+        raise InputError(f"{name} should have shape {shape} or {(nf, *shape)}, got {a.shape}; {hint}")
+    return np.broadcast_to(a, (nf, *shape))
+
+
+def _check_finite(name: str, a: Array) -> None:
+    """``a`` (nf, ...) holds no NaN and no infinity."""
+    bad = np.argwhere(~np.isfinite(a))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        atom = f", atom {place[1]}" if name in ("coords", "aparam") else ""
+        raise InputError(f"frame {place[0]}{atom}: {name}{list(place)} is {a[place]}")
+
+
+def _unknown_element(symbol: str, type_map: Sequence[str]) -> str:
+    near = get_close_matches(symbol.lower(), [name.lower() for name in type_map], n=1, cutoff=0.5)
+    hint = next((f"; did you mean {name!r}?" for name in type_map if [name.lower()] == near), "")
+    return f"which the model does not know: it knows {_listed(type_map)}{hint}"
+
+
+def _listed(type_map: Sequence[str]) -> str:
+    return ", ".join(type_map)
+
+
+def _at(a: Array | None, f: int) -> Array | None:
+    return None if a is None else a[f]
