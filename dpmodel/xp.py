@@ -7,25 +7,35 @@ The mathematics asks ``xp = namespace(x)`` and then uses functions of the Array 
 from typing import Any
 
 import array_api_compat
+import array_api_compat.numpy
+import numpy as np
 
 Array = Any  # one array type per call
 
-_REGISTERED: dict[type, Any] = {}
+# array_api_compat finds the others; NumPy's own type is here because asking takes longer than a small product
+_REGISTERED: dict[type, Any] = {np.ndarray: array_api_compat.numpy}
 
 
 def register_namespace(array_type: type, xp: Any) -> None:
-    """Tell dpmodel which namespace serves ``array_type``.
+    """Tell dpmodel which namespace serves ``array_type`` and its subclasses.
 
-    For libraries that array-api-compat does not know, for subclasses, and to keep
-    compilers away from its cache.
+    For libraries that array-api-compat does not know, and to keep compilers away from
+    its cache.
     """
     _REGISTERED[array_type] = xp
 
 
 def namespace(x: Array) -> Any:
     """The Array API namespace of ``x``."""
-    xp = _REGISTERED.get(type(x))
+    xp = _registered(type(x))
     return array_api_compat.array_namespace(x) if xp is None else xp
+
+
+def _registered(array_type: type) -> Any:
+    """What was registered for the type or else for the nearest of its bases; None if nothing was."""
+    if array_type in _REGISTERED:
+        return _REGISTERED[array_type]
+    return next((_REGISTERED[base] for base in array_type.__mro__ if base in _REGISTERED), None)
 
 
 def like(x: Array) -> dict[str, Any]:
@@ -35,7 +45,7 @@ def like(x: Array) -> dict[str, Any]:
 
 def shape(x: Array) -> tuple[Any, ...]:
     """``x.shape``, with what a tracer leaves unknown asked of the array itself."""
-    xp = _REGISTERED.get(type(x))
+    xp = _registered(type(x))
     return xp.shape(x) if hasattr(xp, "shape") else tuple(x.shape)
 
 

@@ -42,6 +42,13 @@ def network_width(s: FittingSettings, g2_dim: int) -> int:
     return output_width(s)
 
 
+def polar_scale(s: FittingSettings, n_types: int, draw: Draw):
+    """Factors of the polarizability, (n_types, 1)."""
+    scale = draw.full((n_types, 1), 1.0)
+    scale[:, 0] = getattr(s, "scale", 1.0)
+    return scale
+
+
 def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
     s, n_types, draw = settings.fitting_net, settings.n_types, draw.cast(settings.fitting_net.dtype)
     n_net = network_width(s, settings.descriptor.repformer.g2_dim)
@@ -62,7 +69,7 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
         aparam_avg=buffer("aparam_avg", n_aparam, 0.0),
         aparam_inv_std=buffer("aparam_inv_std", n_aparam, 1.0),
         case=buffer("case", s.dim_case_embd, 0.0),
-        scale=draw("scale").full((n_types, 1), 1.0) if polar else None,
+        scale=polar_scale(s, n_types, draw("scale")) if polar else None,
         constant=draw("constant").full((n_types,), 0.0) if polar else None,
         kind=s.type,
         n_types=n_types,
