@@ -36,6 +36,7 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Dr
         repformer=build_repformer(settings, n_types, draw("repformer")),
         activation=repformer.activation_function,
         concat_types=settings.concat_output_tebd,
+        truncate=settings.truncate,
         precision=settings.dtype,
     )
 
@@ -82,7 +83,7 @@ def build_repinit(settings: DPA2Settings, n_types: int, draw: Draw) -> Repinit:
         n_features=1 if s.type_one_side else 2,
         cutoff=s.rcut,
         smooth_cutoff=s.rcut_smth,
-        n_slots=s.nsel,
+        n_slots=int(s.nsel),
     )
     attention = tuple(
         GatedAttention.make(
@@ -113,7 +114,7 @@ def build_three_body(settings: DPA2Settings, n_types: int, draw: Draw) -> ThreeB
         n_features=2,
         cutoff=s.three_body_rcut,
         smooth_cutoff=s.three_body_rcut_smth,
-        n_slots=s.three_body_sel,
+        n_slots=int(s.three_body_sel),
     )
     return ThreeBody(near=near)
 
@@ -128,7 +129,7 @@ def build_repformer(settings: DPA2Settings, n_types: int, draw: Draw) -> Repform
             build_layer(settings, draw(f"layers.{i}"), last=i == s.nlayers - 1) for i in range(s.nlayers)
         ),
         n_types=n_types,
-        n_slots=s.nsel,
+        n_slots=int(s.nsel),
         cutoff=s.rcut,
         smooth_cutoff=s.rcut_smth,
         smooth=settings.smooth,

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from dpmodel.dpa2.lower import Block, graph_of_lists
 from dpmodel.dpa2.neighborhood import neighborhood
 from dpmodel.dpa2.repformer import Repformer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
@@ -36,6 +37,7 @@ class DPA2:
     repformer: Repformer
     activation: str
     concat_types: bool
+    truncate: bool
     precision: str
 
     def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Description:
@@ -53,6 +55,25 @@ class DPA2:
         if self.concat_types:
             g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
         return Description(g1, rot_mat, g2, h2, switch)
+
+    def call(
+        self, coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None = None, run: Run | None = None
+    ) -> Description:
+        """deepmd-kit's interface: extended coordinates (nf, nall, 3), angstrom, their types (nf, nall), a list of
+        neighbours (nf, nloc, nnei) padded with -1, and the local atom of each extended one (nf, nall).
+
+        Fields come as (nf, nloc, ...), g2, h2 and switch with ``nsel`` slots as deepmd-kit gives them; empty slots hold
+        nothing of meaning in g2 and h2.  A virtual centre is described as deepmd-kit does.
+        """
+        near = [self.repinit.near, self.three_body.near if self.three_body else None, self.repformer]
+        blocks: list[Block | None] = [None if block is None else (block.cutoff, block.n_slots) for block in near]
+        n_types = self.type_embedding.n_types
+        graph, vectors = graph_of_lists(
+            coord_ext, atype_ext, nlist, mapping, blocks, n_types=n_types, truncate=self.truncate
+        )
+        described = self(graph, vectors, run)
+        xp, frames = namespace(described.descriptor), shape(nlist)[:2]
+        return Description(*(xp.reshape(x, (*frames, *shape(x)[1:])) for x in described))
 
     def first_description(self, graph: Graph, vectors: Array, table: Array, run: Run) -> Array:
         """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
