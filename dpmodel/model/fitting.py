@@ -1,10 +1,10 @@
 """Fitting nets: from the description of an atom to its share of a property (spec model.md 2.3, 5)."""
 
 from dpmodel.dpa2.descriptor import Description
-from dpmodel.model.heads import HEADS
+from dpmodel.model.heads import HEADS, of_type
 from dpmodel.module import buffer, module
 from dpmodel.nn import MLP
-from dpmodel.ops.arrays import append_row, gather
+from dpmodel.ops.arrays import gather
 from dpmodel.types import Graph
 from dpmodel.xp import Array, cast, namespace, shape
 
@@ -34,7 +34,7 @@ class Fitting:
     precision: str
 
     def __call__(self, description: Description, graph: Graph) -> Array:
-        """(N, ...) output of each atom, before the bias of the atomic model."""
+        """(N, ...) output of each atom, before the bias of the atomic model: float64 from where the network ends."""
         d = cast(description.descriptor, self.precision)
         xp = namespace(d)
         extra = self.parameters(graph, d)
@@ -42,8 +42,8 @@ class Fitting:
         if self.minus_vacuum:
             y = y - self.network(xp.concat([d * 0.0, *extra], axis=-1))
         types = graph.types[: shape(d)[0]]
-        y = y + gather(append_row(self.bias, 0.0), types)
-        return HEADS[self.kind].shape(self, y, cast(description.rot_mat, self.precision), types)
+        y = cast(y, "float64") + of_type(self.bias, types)
+        return HEADS[self.kind].shape(self, y, cast(description.rot_mat, "float64"), types)
 
     def parameters(self, graph: Graph, d: Array) -> list[Array]:
         """Frame parameters, atomic parameters and the case embedding, as columns for every atom."""

@@ -1,6 +1,6 @@
 """What the heads differ in, one row each (spec model.md 5).
 
-``R`` is the rot_mat of the atom, (M, 3): it turns with the structure, and so does what is made from it.
+``R`` is the rot_mat of the atom, (M, 3): it turns with the structure, and so does what is made from it.  All in float64.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpmodel.ops.arrays import append_row, gather
-from dpmodel.xp import Array, like, namespace, shape
+from dpmodel.xp import Array, cast, like, namespace, shape
 
 Shape = Callable[[Any, Array, Array, Array], Array]
 Bias = Callable[[Any, Array, Array], Array]
@@ -24,8 +24,8 @@ class Head:
 
 
 def of_type(table: Array, types: Array) -> Array:
-    """Rows of a table (n_types, k) for each atom, zeros for virtual atoms."""
-    return gather(append_row(table, 0.0), types)
+    """Rows of a table (n_types, k) for each atom in float64, zeros for virtual atoms."""
+    return cast(gather(append_row(table, 0.0), types), "float64")
 
 
 def plain(fitting: Any, y: Array, rot_mat: Array, types: Array) -> Array:
@@ -72,7 +72,7 @@ def trace_bias(model: Any, p: Array, types: Array) -> Array:
         return p
     b = of_type(model.out_bias, types)
     mean = (b[:, 0:1] + b[:, 4:5] + b[:, 8:9]) / 3.0
-    return p + diagonal(mean * namespace(p).astype(of_type(model.fitting.scale, types), p.dtype))
+    return p + diagonal(mean * of_type(model.fitting.scale, types))
 
 
 def rescale(model: Any, y: Array, types: Array) -> Array:

@@ -6,7 +6,7 @@ from dpmodel.model.heads import HEADS
 from dpmodel.module import buffer, module
 from dpmodel.run import Run
 from dpmodel.types import Graph
-from dpmodel.xp import Array, cast, namespace, shape
+from dpmodel.xp import Array, namespace, shape
 
 
 @module
@@ -23,7 +23,7 @@ class Model:
     def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Array:
         """Output of each centre, (N, ...) in float64; zero for virtual and excluded atoms."""
         run = run or Run()
-        y = cast(self.fitting(self.descriptor(graph, vectors, run), graph), "float64")
+        y = self.fitting(self.descriptor(graph, vectors, run), graph)
         types = graph.types[: shape(y)[0]]
         y = HEADS[self.fitting.kind].bias(self, y, types)
         run.observe("atomic", y)
