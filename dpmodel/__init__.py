@@ -1,9 +1,9 @@
 """DPA-2 written once against the Array API, for NumPy, PyTorch, JAX and Paddle.
 
-    import dpmodel
-    potential = dpmodel.load("water.dp", backend="torch")
-    p = potential.evaluate(coords, types, cell)
-    p.energy, p.forces, p.virial
+import dpmodel
+potential = dpmodel.load("water.dp", backend="torch")
+p = potential.evaluate(coords, types, cell)
+p.energy, p.forces, p.virial
 """
 
 from importlib import import_module
@@ -12,28 +12,38 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dpmodel.data.structure import Structure
-    from dpmodel.errors import BackendError, DpmodelError, FileError, InputError, NeighborOverflowWarning, SettingError
-    from dpmodel.potential import Potential, Prediction, load
+    from dpmodel.data.structure import Structure as Structure
+    from dpmodel.errors import BackendError as BackendError
+    from dpmodel.errors import DpmodelError as DpmodelError
+    from dpmodel.errors import FileError as FileError
+    from dpmodel.errors import InputError as InputError
+    from dpmodel.errors import NeighborOverflowWarning as NeighborOverflowWarning
+    from dpmodel.errors import SettingError as SettingError
+    from dpmodel.potential import Potential as Potential
+    from dpmodel.potential import Prediction as Prediction
+    from dpmodel.potential import load as load
 
 _HOMES = {
-    "load": "potential",
-    "Potential": "potential",
-    "Prediction": "potential",
-    "Structure": "data.structure",
-    "DpmodelError": "errors",
-    "FileError": "errors",
-    "SettingError": "errors",
-    "InputError": "errors",
-    "BackendError": "errors",
-    "NeighborOverflowWarning": "errors",
+    "potential": ("load", "Potential", "Prediction"),
+    "data.structure": ("Structure",),
+    "errors": (
+        "DpmodelError",
+        "FileError",
+        "SettingError",
+        "InputError",
+        "BackendError",
+        "NeighborOverflowWarning",
+    ),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*_HOMES]  # noqa: PLE0604  (names below are imported when they are first used)
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: ``import dpmodel`` itself costs nothing."""
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'dpmodel' has no attribute {name!r}")
-    return getattr(import_module(f"dpmodel.{_HOMES[name]}"), name)
+    return getattr(import_module(f"dpmodel.{_HOME_OF[name]}"), name)

@@ -34,7 +34,7 @@ class Engine(Protocol):
         """The library's array as NumPy's; the same dtype (bfloat16 may come back as float32)."""
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function(state, graph, positions, ...)`` of nested tuples and dicts of arrays, made fast if that was asked for."""
+        """``function(state, graph, positions, ...)`` of tuples and dicts of arrays, made fast if that was asked for."""
 
     def grad_and_aux(self, function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
         """Derivatives by all arguments, and the second result, of ``function(*x) -> (scalar, aux)``; may be nested."""
@@ -75,7 +75,7 @@ def backend(name: str) -> Backend:
     if name not in found:
         raise BackendError(f"there is no backend {name!r}; known are {', '.join(sorted(found)) or 'none'}")
     try:
-        return found[name].load()  # type: ignore[no-any-return]
+        return found[name].load()
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("dpmodel"):
             raise

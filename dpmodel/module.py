@@ -106,7 +106,7 @@ class Rebuilder:
 
 def convert(m: T, function: Callable[[Array], Array]) -> T:
     """``m`` with ``function`` applied to each of its arrays."""
-    return Rebuilder(m)({path: function(value) for path, value in state(m).items()})  # type: ignore[no-any-return]
+    return Rebuilder(m)({path: function(value) for path, value in state(m).items()})
 
 
 def expected_shapes(m: Any, prefix: str = "") -> Iterator[tuple[str, Array, tuple[int, ...], str]]:

@@ -12,7 +12,6 @@ from dpmodel.data.bucket import bucket
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure, from_ase, structures
-from dpmodel.dpa2.descriptor import Description
 from dpmodel.errors import InputError
 from dpmodel.io.container import read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
@@ -32,8 +31,8 @@ BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 class Prediction:
     """What a model says of frames of the same size; NumPy arrays, float64.
 
-    An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3), "atom_dipole": (nf, n, 3)}``
-    and the like.  Virtual atoms have zeros.
+    An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3),
+    "atom_dipole": (nf, n, 3)}`` and the like.  Virtual atoms have zeros.
     """
 
     energy: np.ndarray | None = None  # (nf,) eV
@@ -46,7 +45,7 @@ class Prediction:
 
 
 def load(
-    path: str | PathLike,
+    path: str | PathLike[str],
     backend: str = "numpy",
     *,
     head: str | None = None,
@@ -102,8 +101,8 @@ def with_precision(model_file: ModelFile, precision: str) -> ModelFile:
 class Potential:
     """A model ready to evaluate structures; make one with ``dpmodel.load``.
 
-    ``settings``: everything the model was built from.  ``strict``: more neighbours than the model keeps are an error, not a
-    warning.
+    ``settings``: everything the model was built from.  ``strict``: more neighbours than the model keeps are an error,
+    not a warning.
     """
 
     def __init__(self, model_file: ModelFile, engine: Engine, *, strict: bool = False) -> None:
@@ -214,7 +213,7 @@ class Potential:
         every[np.stack([frame.types for frame in frames]) < 0] = 0.0
         return every
 
-    def save(self, path: str | PathLike) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write the model to ``path`` (``.dp`` or ``.yaml``), readable by deepmd-kit."""
         write_tree(path, to_tree(self.file))
 
@@ -236,14 +235,16 @@ class Potential:
         for batch in _batches(frames, BATCH):
             graph, positions = self._graph(batch)
             if self.settings.fitting_net.type != "ener":
-                yield self._other(batch, self._call("atomic", graph, positions), atom_virial=atom_virial, hessian=hessian)
+                yield self._other(
+                    batch, self._call("atomic", graph, positions), atom_virial=atom_virial, hessian=hessian
+                )
                 continue
             values = self._energies(graph, positions, forces)
             if not atom_virial:
                 values.pop("atom_virial", None)
             if hessian:
                 values["hessian"] = self._hessian(graph, positions, batch)
-            yield [Prediction(**{k: v[None] for k, v in _of_frame(values, f, batch).items()}) for f in range(len(batch))]
+            yield [Prediction(**_of_frame(values, f, batch)) for f in range(len(batch))]
 
     def _graph(self, frames: Sequence[Structure]) -> tuple[Graph, np.ndarray]:
         return build_graph(frames, self.selection, strict=self.strict), flat_positions(frames)
@@ -255,7 +256,7 @@ class Potential:
         if self.engine.rounds_shapes:
             graph = bucket(graph, self.selection)
             extra = len(graph.types) - len(positions)
-            positions, *more = (np.pad(x, ((0, extra), (0, 0))) for x in (positions, *more))
+            positions, more = _padded(positions, extra), tuple(_padded(x, extra) for x in more)
         native = [self.engine.native(x) for x in (positions, *more)]
         arrays = Graph(*(None if x is None else self.engine.native(x) for x in graph))
         return self._functions[what](self._state, arrays, *native)
@@ -327,13 +328,18 @@ def _batches(frames: Sequence[Structure], most: int) -> Iterator[list[Structure]
     yield batch
 
 
-def _of_frame(values: dict[str, np.ndarray], f: int, frames: Sequence[Structure]) -> dict[str, np.ndarray]:
+def _padded(x: np.ndarray, extra: int) -> np.ndarray:
+    return np.pad(x, ((0, extra), (0, 0)))
+
+
+def _of_frame(values: dict[str, np.ndarray], f: int, frames: Sequence[Structure]) -> dict[str, Any]:
+    """The fields of one frame, with an axis of one frame."""
     start = sum(len(frame.types) for frame in frames[:f])
     n = len(frames[f].types)
     found = {name: v[f] if name in ("energy", "virial") else v[start : start + n] for name, v in values.items()}
     if "hessian" in found:
         found["hessian"] = found["hessian"][:, :, :n]
-    return found
+    return {name: v[None] for name, v in found.items()}
 
 
 def stack(predictions: Sequence[Prediction]) -> Prediction:

@@ -3,6 +3,8 @@
 This is DPA-1's block; the documentation of DPA-2 promises it inside repinit.
 """
 
+from typing import Any
+
 from dpmodel.draw import Draw
 from dpmodel.module import module
 from dpmodel.nn import LayerNorm, Linear
@@ -27,7 +29,15 @@ class GatedAttention:
 
     @classmethod
     def make(
-        cls, draw: Draw, width: int, hidden: int, *, scaling_factor: float, temperature: float | None, eps: float, **settings
+        cls,
+        draw: Draw,
+        width: int,
+        hidden: int,
+        *,
+        scaling_factor: float,
+        temperature: float | None,
+        eps: float,
+        **settings: Any,
     ) -> "GatedAttention":
         return cls(
             in_proj=Linear.make(draw("in_proj"), width, 3 * hidden),

@@ -1,5 +1,7 @@
 """From settings to a descriptor: which parameters exist, and their shapes."""
 
+from typing import Any
+
 from dpmodel.dpa2.attention import GatedAttention
 from dpmodel.dpa2.descriptor import DPA2
 from dpmodel.dpa2.econf import type_features
@@ -12,6 +14,7 @@ from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.dpa2.type_embedding import TypeEmbedding
 from dpmodel.draw import Draw
 from dpmodel.nn import MLP, LayerNorm, Linear
+from dpmodel.xp import Array
 
 
 def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Draw) -> DPA2:
@@ -52,10 +55,10 @@ def surroundings(
     smooth_cutoff: float,
     n_slots: int,
 ) -> Surroundings:
-    """Embedding of one number and ``n_features`` type embeddings (two networks in strip mode), with fresh statistics."""
+    """Embedding of one number and ``n_features`` type embeddings (by two networks in strip mode), fresh statistics."""
     repinit = settings.repinit
     strip, features = repinit.tebd_input_mode == "strip", n_features * repinit.tebd_dim
-    kinds = {"activation": repinit.activation_function, "time_step": repinit.resnet_dt}
+    kinds: dict[str, Any] = {"activation": repinit.activation_function, "time_step": repinit.resnet_dt}
     n_in = 1 if strip else 1 + features
     return Surroundings(
         mean=draw("mean").full((n_types, 4), 0.0),
@@ -125,9 +128,7 @@ def build_repformer(settings: DPA2Settings, n_types: int, draw: Draw) -> Repform
         mean=draw("mean").full((n_types, 4), 0.0),
         stddev=draw("stddev").full((n_types, 4), 1.0),
         g2_embedding=Linear.make(draw("g2_embedding"), 1, s.g2_dim, activation=s.activation_function),
-        layers=tuple(
-            build_layer(settings, draw(f"layers.{i}"), last=i == s.nlayers - 1) for i in range(s.nlayers)
-        ),
+        layers=tuple(build_layer(settings, draw(f"layers.{i}"), last=i == s.nlayers - 1) for i in range(s.nlayers)),
         n_types=n_types,
         n_slots=int(s.nsel),
         cutoff=s.rcut,
@@ -146,7 +147,7 @@ def build_layer(settings: DPA2Settings, draw: Draw, *, last: bool) -> RepformerL
     g1, g2, pairs = s.g1_dim, s.g2_dim, not last
     attends, turns = pairs and s.update_g2_has_attn, pairs and s.update_h2
     slots = {"n_slots": s.nsel, "smooth": settings.smooth, "truncate": settings.truncate}
-    act = {"activation": s.activation_function}
+    act: dict[str, Any] = {"activation": s.activation_function}
     conv_shape = (g2, g1) if s.g1_out_conv else (g1, g2)
     return RepformerLayer(
         linear1=Linear.make(draw("linear1"), g1_input_width(s), g1, **act),
@@ -184,13 +185,13 @@ def g1_input_width(s: RepformerSettings) -> int:
     return width + (s.axis_neuron * s.g1_dim if s.update_g1_has_drrd else 0)
 
 
-def residuals(s: RepformerSettings, draw: Draw, *, pairs: bool) -> dict[str, tuple]:
+def residuals(s: RepformerSettings, draw: Draw, *, pairs: bool) -> dict[str, tuple[Array, ...]]:
     """The residual vectors of each update, one a term after the first (spec descriptor.md 9.2.5)."""
     g1_terms = 1 + s.g1_out_mlp + (s.update_g1_has_conv and s.g1_out_conv) + s.update_g1_has_attn
     g2_terms = (1 + s.update_g2_has_g1g1 + s.update_g2_has_attn) if pairs else 0
     h2_terms = int(pairs and s.update_h2)
 
-    def vectors(name: str, count: int, width: int) -> tuple:
+    def vectors(name: str, count: int, width: int) -> tuple[Array, ...]:
         if s.update_style != "res_residual":
             return ()
         each = [draw(f"{name}.{i}") for i in range(count)]

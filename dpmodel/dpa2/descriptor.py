@@ -1,10 +1,11 @@
 """DPA-2: repinit (and three-body), then the repformer, on a graph (spec descriptor.md 8-10)."""
 
+from functools import partial
 from typing import NamedTuple
 
 from dpmodel.dpa2.lower import Block, graph_of_lists
-from dpmodel.dpa2.neighborhood import neighborhood
-from dpmodel.dpa2.repformer import Repformer, Slots, moment
+from dpmodel.dpa2.neighborhood import Neighborhood, neighborhood
+from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
 from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.dpa2.type_embedding import TypeEmbedding
@@ -78,13 +79,13 @@ class DPA2:
     def first_description(self, graph: Graph, vectors: Array, table: Array, run: Run) -> Array:
         """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
         xp = namespace(vectors)
-        blocks = [("repinit", self.repinit, graph.repinit)]
-        if self.three_body is not None:
-            blocks.append(("three_body", self.three_body, graph.three_body))
+        blocks = {"repinit": (self.repinit, graph.repinit), "three_body": (self.three_body, graph.three_body)}
         parts = []
-        for name, block, occupied in blocks:
+        for name, (block, occupied) in blocks.items():
+            if block is None:
+                continue
             near = neighborhood(graph, vectors, occupied)
-            function = run.checkpoint(lambda *rows, block=block: (block(type(near)(*rows), table),))
+            function = run.checkpoint(partial(_apply_block, block, table))
             parts.append(in_groups(function, near, run.group)[0])
             run.observe(name, parts[-1])
         g = xp.concat(parts, axis=-1)
@@ -97,19 +98,28 @@ class DPA2:
     def refine(self, graph: Graph, vectors: Array, g1: Array, run: Run) -> tuple[Array, tuple[Array, ...]]:
         """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
         near = neighborhood(graph, vectors, graph.repformer)
-
-        def start(*rows: Array) -> tuple[Array, ...]:
-            g2, h2, switch, slots = self.repformer.start(type(near)(*rows))
-            return g2, h2, switch, *slots
-
-        g2, h2, switch, *slots = in_groups(run.checkpoint(start), near, run.group)
+        start = run.checkpoint(partial(_apply_start, self.repformer))
+        g2, h2, switch, *slots = in_groups(start, near, run.group)
         for i, layer in enumerate(self.repformer.layers):
             for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
                 run.observe(f"repformer.{i}.{name}", value)
             everyone = run.exchange(g1)
 
-            def refine(everyone, g1, g2, h2, neighbors, *slots, layer=layer):
-                return layer(g1, g2, h2, gather(everyone, neighbors), Slots(*slots))
-
-            g1, g2, h2 = in_groups(run.checkpoint(refine), (g1, g2, h2, near.neighbors, *slots), run.group, everyone)
+            rows = (g1, g2, h2, near.neighbors, *slots)
+            g1, g2, h2 = in_groups(run.checkpoint(partial(_apply_layer, layer)), rows, run.group, everyone)
         return g1, (g2, h2, switch, *slots)
+
+
+def _apply_block(block: Repinit | ThreeBody, table: Array, *rows: Array) -> tuple[Array, ...]:
+    return (block(Neighborhood(*rows), table),)
+
+
+def _apply_start(repformer: Repformer, *rows: Array) -> tuple[Array, ...]:
+    g2, h2, switch, slots = repformer.start(Neighborhood(*rows))
+    return g2, h2, switch, *slots
+
+
+def _apply_layer(
+    layer: RepformerLayer, everyone: Array, g1: Array, g2: Array, h2: Array, neighbors: Array, *slots: Array
+) -> tuple[Array, ...]:
+    return layer(g1, g2, h2, gather(everyone, neighbors), Slots(*slots))

@@ -5,6 +5,7 @@ weighted neighbours are summed before the value map.  No key and no value is eve
 """
 
 from math import sqrt
+from typing import Any
 
 from dpmodel.draw import Draw
 from dpmodel.module import module
@@ -27,7 +28,7 @@ class LocalAttention:
     truncate: bool
 
     @classmethod
-    def make(cls, draw: Draw, g1_dim: int, hidden: int, heads: int, **settings) -> "LocalAttention":
+    def make(cls, draw: Draw, g1_dim: int, hidden: int, heads: int, **settings: Any) -> "LocalAttention":
         return cls(
             mapq=Linear.make(draw("mapq"), g1_dim, hidden * heads, bias=False),
             mapkv=Linear.make(draw("mapkv"), g1_dim, (hidden + g1_dim) * heads, bias=False),

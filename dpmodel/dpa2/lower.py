@@ -20,9 +20,10 @@ def graph_of_lists(
 ) -> tuple[Graph, Array]:  # fmt: skip
     """The graph of a list of neighbours, and its edge vectors (N, n, 3) with the derivative by the coordinates.
 
-    ``coord_ext`` (nf, nall, 3) or (nf, 3 nall), angstrom; ``atype_ext`` (nf, nall), negative for virtual atoms; ``nlist``
-    (nf, nloc, nnei) into the extended axis, -1 in empty slots, in any order; ``mapping`` (nf, nall) from extended to local atoms.
-    ``blocks``: those of repinit, three-body (or None) and repformer.  Raises InputError for shapes that do not fit.
+    ``coord_ext`` (nf, nall, 3) or (nf, 3 nall), angstrom; ``atype_ext`` (nf, nall), negative for virtual atoms;
+    ``nlist`` (nf, nloc, nnei) into the extended axis, -1 in empty slots, in any order; ``mapping`` (nf, nall) from
+    extended to local atoms; ``blocks``: those of repinit, three-body (or None) and repformer.  Raises InputError for
+    shapes that do not fit.
     """
     nf, nall, nloc = _check(coord_ext, atype_ext, nlist, mapping)
     cutoff, n_slots = max(block for block in blocks if block is not None)
@@ -90,7 +91,7 @@ def _check(coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | No
         raise InputError(f"coord_ext should be {(nf, nall, 3)} or {(nf, nall * 3)}, got {shape(coord_ext)}")
     if mapping is None and nall > nloc:
         raise InputError(
-            f"mapping (nf, nall) is needed: there are {nall - nloc} ghost atoms, whose features are those of local atoms"
+            f"mapping (nf, nall) is needed: the {nall - nloc} ghost atoms have the features of local atoms"
         )
     if mapping is not None and shape(mapping) != (nf, nall):
         raise InputError(f"mapping should be {(nf, nall)}, got {shape(mapping)}")

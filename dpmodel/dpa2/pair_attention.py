@@ -6,6 +6,7 @@ Heads are the fastest index of every stored projection.
 """
 
 from math import sqrt
+from typing import Any
 
 from dpmodel.draw import Draw
 from dpmodel.module import module
@@ -27,7 +28,7 @@ class PairWeights:
     truncate: bool
 
     @classmethod
-    def make(cls, draw: Draw, g2_dim: int, hidden: int, heads: int, **settings) -> "PairWeights":
+    def make(cls, draw: Draw, g2_dim: int, hidden: int, heads: int, **settings: Any) -> "PairWeights":
         mapqk = Linear.make(draw("mapqk"), g2_dim, 2 * hidden * heads, bias=False)
         return cls(mapqk=mapqk, hidden=hidden, heads=heads, **settings)
 

@@ -50,7 +50,7 @@ class Surroundings:
         )
 
     def pair_table(self, type_table: Array, *, one_side: bool) -> Array:
-        """Strip network on every pair of types, centre-major: row ``t_i * (n_types + 1) + t_j``; one-sided: row ``t_j``."""
+        """Strip network on every pair of types, row ``t_i * (n_types + 1) + t_j``; one-sided: row ``t_j``."""
         assert self.strip is not None
         xp = namespace(type_table)
         if one_side:

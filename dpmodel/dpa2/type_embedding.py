@@ -18,7 +18,9 @@ class TypeEmbedding:
     @classmethod
     def make(cls, draw: Draw, n_types: int, dim: int, *, features: Array | None, bias: bool) -> "TypeEmbedding":
         n_in = n_types if features is None else features.shape[1]
-        return cls(features=features, layer=Linear.make(draw("layer"), n_in, dim, bias=bias, resnet=True), n_types=n_types)
+        return cls(
+            features=features, layer=Linear.make(draw("layer"), n_in, dim, bias=bias, resnet=True), n_types=n_types
+        )
 
     @property
     def n_in(self) -> int:

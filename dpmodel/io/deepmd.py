@@ -19,14 +19,17 @@ from dpmodel.module import Rebuilder, State, expected_shapes, state
 # newest version of each class that can be read; 1 is the oldest, and what an absent entry means
 NEWEST = {"Descriptor": 4, "Model": 2, "TypeEmbedNet": 2, "RepformerLayer": 2, "Layer": 2, "EmbeddingNetwork": 2}
 # copies of settings that readers of deepmd-kit do not look at, or that say nothing about the numbers
-UNREAD = {"trainable", "trainable_ln", "env_mat", "time", "rcond", "layer_name", "tot_ener_zero", "spin", "exclude_types", "atom_ener",
-          "update_residual", "update_residual_init", "network_type"}  # fmt: skip
+UNREAD = set(
+    """trainable trainable_ln env_mat time rcond layer_name tot_ener_zero spin exclude_types atom_ener update_residual
+    update_residual_init network_type""".split()
+)
 # keys that older versions lack
-NEWER = {"use_sqrt_nnei", "g1_out_conv", "g1_out_mlp", "ln_eps", "use_tebd_bias", "use_econf_tebd", "type_map", "trainable_ln",
-         "preset_out_bias", "rcond", "dim_case_embd", "default_fparam", "case_embd", "distinguish_types", "update_h2", "bias",
-         "@version", "tot_ener_zero", "spin", "layer_name", "mixed_types", "var_name", "dim_out", "constant_matrix",
-         "r_differentiable", "c_differentiable", "atom_ener", "use_aparam_as_mask", "embedding_width", "trainable",
-         "atom_exclude_types", "pair_exclude_types", "exclude_types"}  # fmt: skip
+NEWER = set(
+    """use_sqrt_nnei g1_out_conv g1_out_mlp ln_eps use_tebd_bias use_econf_tebd type_map trainable_ln preset_out_bias
+    rcond dim_case_embd default_fparam case_embd distinguish_types update_h2 bias @version tot_ener_zero spin
+    layer_name mixed_types var_name dim_out constant_matrix r_differentiable c_differentiable atom_ener
+    use_aparam_as_mask embedding_width trainable atom_exclude_types pair_exclude_types exclude_types""".split()
+)
 SAME = {
     "none": "linear",
     "": "linear",
@@ -137,8 +140,10 @@ class Reader:
             d.setdefault("use_tebd_bias", True)
         if f.get("type", "ener") not in FITTINGS:
             self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
-        own = ("@class", "@version", "ntypes", "type_map", "repinit_args", "repformer_args", "type_embedding", "tebd_transform",
-               "g1_shape_tranform", "repinit_variable", "repformers_variable", "repinit_three_body_variable")  # fmt: skip
+        own = set(
+            """@class @version ntypes type_map repinit_args repformer_args type_embedding tebd_transform
+            g1_shape_tranform repinit_variable repformers_variable repinit_three_body_variable""".split()
+        )
         descriptor = {key: value for key, value in d.items() if key not in own}
         given = {
             "type_map": tree.get("type_map"),
@@ -271,4 +276,4 @@ def canonical(name: Any) -> Any:
         return "linear"  # an activation that is not there
     if not isinstance(name, str):
         return name
-    return SAME.get(name.lower(), name if name.lower() not in ("linear",) else "linear")
+    return SAME.get(name.lower(), "linear" if name.lower() == "linear" else name)

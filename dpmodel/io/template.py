@@ -99,12 +99,12 @@ class Descriptor:
     def __init__(self, settings: ModelSettings, model: Model) -> None:
         self.type_map, self.model = settings.type_map, model.descriptor
         self.settings: DPA2Settings = settings.descriptor
-        self.kind = {"precision": self.settings.dtype, "trainable": self.settings.trainable}
+        self.kind: dict[str, Any] = {"precision": self.settings.dtype, "trainable": self.settings.trainable}
 
     def tree(self) -> Tree:
         s, m = self.settings, self.model
         dumped = s.model_dump()
-        tree = {"@class": "Descriptor", "type": "dpa2", "@version": 3, "ntypes": len(self.type_map)}
+        tree: Tree = {"@class": "Descriptor", "type": "dpa2", "@version": 3, "ntypes": len(self.type_map)}
         tree |= {
             "repinit_args": dumped.pop("repinit"),
             "repformer_args": dumped.pop("repformer") | {"ln_eps": s.repformer.epsilon},
@@ -192,7 +192,7 @@ class Descriptor:
     def attention(self, layers: tuple[GatedAttention, ...]) -> Tree:
         """DPA-1's entry; deepmd-kit's DPA-2 has none and cannot read it."""
         s = self.settings.repinit
-        scalars = {
+        scalars: Tree = {
             "nnei": s.nsel,
             "embed_dim": s.neuron[-1],
             "hidden_dim": s.attn,
@@ -235,9 +235,9 @@ class Descriptor:
     def layer(self, i: int, m: RepformerLayer) -> Tree:
         s, path = self.settings.repformer, f"repformer.layers.{i}"
         pairs = m.linear2 is not None
-        scalars = ("rcut rcut_smth g1_dim g2_dim axis_neuron update_g1_has_conv update_g1_has_drrd update_g1_has_grrg "
-                   "update_g1_has_attn attn1_hidden attn1_nhead attn2_hidden attn2_nhead attn2_has_gate activation_function "
-                   "update_style trainable_ln use_sqrt_nnei g1_out_conv g1_out_mlp").split()  # fmt: skip
+        scalars = """rcut rcut_smth g1_dim g2_dim axis_neuron update_g1_has_conv update_g1_has_drrd update_g1_has_grrg
+            update_g1_has_attn attn1_hidden attn1_nhead attn2_hidden attn2_nhead attn2_has_gate activation_function
+            update_style trainable_ln use_sqrt_nnei g1_out_conv g1_out_mlp""".split()
         tree: Tree = {"@class": "RepformerLayer", "@version": 2} | {key: getattr(s, key) for key in scalars}
         tree |= {
             "sel": [s.nsel],
@@ -268,23 +268,21 @@ class Descriptor:
         tree: Tree = {}
         precision = {"precision": self.settings.precision}
 
-        def entry(
-            key: str, name: str, kind: str, input_dim: int, heads: int, maps: tuple[str, ...], extra: Tree
-        ) -> None:
+        def entry(key: str, name: str, kind: str, dims: tuple[int, int], maps: tuple[str, ...], extra: Tree) -> None:
             block = getattr(m, name)
             if block is not None:
-                head = {"@class": kind, "@version": 1, "input_dim": input_dim, "head_num": heads}
+                head = {"@class": kind, "@version": 1, "input_dim": dims[0], "head_num": dims[1]}
                 maps_tree = {x: self.linear(getattr(block, x), f"{path}.{name}.{x}") for x in maps}
                 tree[key] = head | extra | precision | maps_tree
 
         shared = {"smooth": self.settings.smooth, "attnw_shift": 20.0}
         s, g1, g2 = self.settings.repformer, m.g1_dim, m.g2_dim
         pair = {"hidden_dim": s.attn2_hidden, "has_gate": s.attn2_has_gate} | shared
-        entry("attn2g_map", "pair_weights", "Atten2Map", g2, s.attn2_nhead, ("mapqk",), pair)
-        entry("attn2_mh_apply", "pair_values", "Atten2MultiHeadApply", g2, s.attn2_nhead, ("mapv", "head_map"), {})
-        entry("attn2_ev_apply", "pair_vectors", "Atten2EquiVarApply", g2, s.attn2_nhead, ("head_map",), {})
+        entry("attn2g_map", "pair_weights", "Atten2Map", (g2, s.attn2_nhead), ("mapqk",), pair)
+        entry("attn2_mh_apply", "pair_values", "Atten2MultiHeadApply", (g2, s.attn2_nhead), ("mapv", "head_map"), {})
+        entry("attn2_ev_apply", "pair_vectors", "Atten2EquiVarApply", (g2, s.attn2_nhead), ("head_map",), {})
         local = {"hidden_dim": s.attn1_hidden} | shared
-        entry("loc_attn", "attn1", "LocalAtten", g1, s.attn1_nhead, ("mapq", "mapkv", "head_map"), local)
+        entry("loc_attn", "attn1", "LocalAtten", (g1, s.attn1_nhead), ("mapq", "mapkv", "head_map"), local)
         if m.pair_norm is not None:
             trainable = self.settings.trainable and s.trainable_ln
             tree["attn2_lm"] = layer_norm(m.pair_norm, f"descriptor.{path}.pair_norm", trainable=trainable, **precision)
@@ -326,7 +324,12 @@ def fitting(settings: ModelSettings, model: Model) -> Tree:
         "bias_atom_e": "bias", "case_embd": "case", "fparam_avg": "fparam_avg", "fparam_inv_std": "fparam_inv_std",
         "aparam_avg": "aparam_avg", "aparam_inv_std": "aparam_inv_std",
     } | ({"scale": "scale", "constant_matrix": "constant"} if s.type == "polar" else {})  # fmt: skip
-    tree = {"@class": "Fitting", "@version": version, "var_name": name or s.property_name, "ntypes": settings.n_types}
+    tree = {
+        "@class": "Fitting",
+        "@version": version,
+        "var_name": name or dumped["property_name"],
+        "ntypes": settings.n_types,
+    }
     tree |= {"type": s.type, "dim_descrpt": settings.descriptor.dim_out, "precision": s.precision, "rcond": s.rcond}
     tree |= {key: dumped[key] for key in stored}
     tree |= {

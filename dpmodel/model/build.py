@@ -4,8 +4,9 @@ from dpmodel.dpa2.build import build_descriptor
 from dpmodel.draw import Draw
 from dpmodel.model.fitting import Fitting
 from dpmodel.model.model import Model
-from dpmodel.model.settings import FittingSettings, ModelSettings
+from dpmodel.model.settings import DosFitting, FittingSettings, ModelSettings, PropertyFitting
 from dpmodel.nn import MLP
+from dpmodel.xp import Array
 
 
 def build(settings: ModelSettings, seed: int | None = 0) -> Model:
@@ -29,8 +30,11 @@ def build(settings: ModelSettings, seed: int | None = 0) -> Model:
 
 def output_width(s: FittingSettings) -> int:
     """Numbers per atom that the model gives."""
-    widths = {"ener": 1, "dipole": 3, "polar": 9}
-    return widths[s.type] if s.type in widths else s.numb_dos if s.type == "dos" else s.task_dim
+    if isinstance(s, DosFitting):
+        return s.numb_dos
+    if isinstance(s, PropertyFitting):
+        return s.task_dim
+    return {"ener": 1, "dipole": 3, "polar": 9}[s.type]
 
 
 def network_width(s: FittingSettings, g2_dim: int) -> int:
@@ -42,7 +46,7 @@ def network_width(s: FittingSettings, g2_dim: int) -> int:
     return output_width(s)
 
 
-def polar_scale(s: FittingSettings, n_types: int, draw: Draw):
+def polar_scale(s: FittingSettings, n_types: int, draw: Draw) -> Array:
     """Factors of the polarizability, (n_types, 1)."""
     scale = draw.full((n_types, 1), 1.0)
     scale[:, 0] = getattr(s, "scale", 1.0)
@@ -56,7 +60,7 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
     n_in = settings.descriptor.dim_out + s.numb_fparam + n_aparam + s.dim_case_embd
     polar = s.type == "polar"
 
-    def buffer(name: str, n: int, value: float):
+    def buffer(name: str, n: int, value: float) -> Array | None:
         return draw(name).full((n,), value) if n else None
 
     return Fitting(

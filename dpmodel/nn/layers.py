@@ -1,6 +1,7 @@
 """Linear layers, networks of them, and layer normalisation (spec model.md 1)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dpmodel.draw import Draw
 from dpmodel.module import module, param
@@ -80,7 +81,7 @@ class MLP:
     @classmethod
     def embedding(cls, draw: Draw, widths: Sequence[int], *, activation: str, time_step: bool) -> "MLP":
         """The embedding net of spec model.md 1.2: every layer with bias, activation and shortcut."""
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         return cls(
             layers=tuple(
                 Linear.make(draw(f"layers.{i}"), a, b, time_step=time_step, activation=activation, resnet=True)

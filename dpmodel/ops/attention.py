@@ -17,8 +17,8 @@ def neighbor_weights(
     """Softmax over the last axis of ``logits`` (..., n), damped by the weights of key and query.
 
     ``key`` and ``query`` are the switch (smooth) or 0/1 masks, broadcastable to the shape of ``logits``
-    (``query=None``: the query is the centre itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys may be
-    present and share the slots (spec descriptor.md 12).
+    (``query=None``: the query is the centre itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys
+    may be present and share the slots (spec descriptor.md 12).
     """
     xp = namespace(logits)
     pair = key if query is None else key * query
