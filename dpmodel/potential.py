@@ -13,8 +13,8 @@ from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure, from_ase, structures
 from dpmodel.errors import InputError
-from dpmodel.io.container import read_tree, write_tree
-from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.model import read_model, write_model
 from dpmodel.model.build import build
 from dpmodel.model.heads import HEADS
 from dpmodel.model.predict import EnergyForces, atomic_output, describe, hessian_product, predict
@@ -53,7 +53,7 @@ def load(
     device: str | None = None,
     compile: bool | None = None,
 ) -> "Potential":
-    """Load a model file (deepmd-kit's ``.dp`` or ``.yaml``).
+    """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``.
 
     Parameters
     ----------
@@ -77,9 +77,8 @@ def load(
     BackendError
         If the backend, its framework or the device is not there.
     """
-    del head  # TODO(multi-task files)
     chosen = _engine(backend, device, compile)
-    model_file = from_tree(read_tree(path), str(path))
+    model_file = read_model(path, head)
     return Potential(with_precision(model_file, precision) if precision else model_file, chosen)
 
 
@@ -214,8 +213,8 @@ class Potential:
         return every
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the model to ``path`` (``.dp`` or ``.yaml``), readable by deepmd-kit."""
-        write_tree(path, to_tree(self.file))
+        """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit."""
+        write_model(path, self.file)
 
     # --- from structures to the engine and back ---
 

@@ -1,0 +1,88 @@
+"""The command ``dpmodel``.  Results go to standard output, everything said to people to standard error.
+
+Exit codes: 0 done, 1 models or backends disagree (``compare``), 2 an input that cannot be used.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import dpmodel
+from dpmodel.errors import DpmodelError, NeighborOverflowWarning
+
+app = typer.Typer(
+    name="dpmodel",
+    help="DPA-2 interatomic potentials on NumPy, PyTorch, JAX and Paddle.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+told = Console(stderr=True, highlight=False)
+
+Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml).", show_default=False)]
+Backend = Annotated[str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, or any that is installed.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; the backend's default if not given.")]
+Precision = Annotated[str | None, typer.Option(help="float64 or float32; the file's if not given.")]
+Head = Annotated[str | None, typer.Option(help="Which model of a multi-task file.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dpmodel {dpmodel.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    structure: Annotated[Path, typer.Argument(help="Anything ASE reads: xyz, cif, POSCAR, traj, ...")],
+    output: Annotated[str, typer.Option("--output", "-o", help="extxyz file; - for standard output.")] = "-",
+    index: Annotated[str, typer.Option(help="Frames, as ASE counts them: 0, -1, 10:20, ...")] = ":",
+    backend: Backend = "numpy",
+    device: Device = None,
+    precision: Precision = None,
+    head: Head = None,
+    strict: Annotated[bool, typer.Option(help="Refuse atoms with more neighbors than the model keeps.")] = False,
+) -> None:
+    """Evaluate structures: energies, forces and stress, as extended XYZ."""
+    from dpmodel.interfaces.evaluate import evaluate_file
+
+    potential = dpmodel.load(model, backend, head=head, device=device, precision=precision)
+    potential.strict = strict
+    evaluate_file(potential, structure, output, index, told)
+
+
+@app.command()
+def show(model: Model, head: Head = None) -> None:
+    """Show what is in a model file: settings, numbers of parameters, versions."""
+    from dpmodel.interfaces.show import show_file
+
+    Console(highlight=False).print(show_file(model, head))
+
+
+def main() -> None:
+    """Run the command; errors of dpmodel become one line and exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: told.print(f"[yellow]warning:[/] {message}")
+    warnings.simplefilter("always", NeighborOverflowWarning)
+    try:
+        app()
+    except DpmodelError as error:
+        told.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Evaluating a file of structures through ASE's readers and writers."""
+
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dpmodel.errors import BackendError, InputError
+from dpmodel.io.files import replacing
+from dpmodel.potential import Potential, Prediction
+
+
+def read_structures(path: Path, index: str = ":") -> list[Any]:
+    """The ``ase.Atoms`` in a file.  InputError if it cannot be read, BackendError if ASE is not installed."""
+    try:
+        import ase.io
+    except ModuleNotFoundError as error:
+        raise BackendError("reading structures needs ASE: pip install 'dpmodel[ase]'") from error
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        frames = ase.io.read(path, index=index)
+    except Exception as error:  # ASE's readers raise whatever they meet
+        raise InputError(f"{path}: ASE cannot read structures {index!r} from it ({error})") from error
+    frames = frames if isinstance(frames, list) else [frames]
+    if not frames:
+        raise InputError(f"{path}: there are no structures {index!r} in it")
+    return frames
+
+
+def evaluate_file(potential: Potential, structure: Path, output: str, index: str, told: Console) -> None:
+    """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
+    import ase.io
+
+    frames = read_structures(structure, index)
+    try:
+        predictions = potential.evaluate_many(frames)
+    except InputError as error:
+        raise InputError(f"{structure}: {error}") from None
+    results = [with_results(atoms, p) for atoms, p in zip(frames, predictions, strict=True)]
+    text = StringIO()
+    ase.io.write(text, results, format="extxyz")
+    if output == "-":
+        sys.stdout.write(text.getvalue())
+    else:
+        with replacing(output) as file:
+            file.write(text.getvalue().encode())
+    told.print(table(frames, predictions))
+
+
+def with_results(atoms: Any, p: Prediction) -> Any:
+    """A copy of ``atoms`` that carries the prediction: energy, energies, forces and stress as ASE defines them."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    done = atoms.copy()
+    if p.energy is None:
+        for name, value in p.outputs.items():
+            (done.arrays if name.startswith("atom_") else done.info)[name] = value[0].reshape(
+                len(done) if name.startswith("atom_") else -1, *value.shape[2:]
+            )
+        return done
+    results = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
+    if all(atoms.pbc):
+        from ase.stress import full_3x3_to_voigt_6_stress
+
+        virial = 0.5 * (p.virial[0] + p.virial[0].T)
+        results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
+    done.calc = SinglePointCalculator(done, **results)
+    return done
+
+
+def table(frames: list[Any], predictions: list[Prediction], most: int = 12) -> Table:
+    """A line a frame, the first ``most``."""
+    lines = Table(box=None, header_style="bold", title_justify="left")
+    energy = predictions[0].energy is not None
+    names = (
+        ["energy (eV)", "per atom", "largest force (eV/Å)", "pressure (GPa)"] if energy else [*predictions[0].outputs]
+    )
+    for name in ("frame", "formula", *names):
+        lines.add_column(name, justify="right")
+    for i, (atoms, p) in enumerate(zip(frames, predictions, strict=True)):
+        if i == most:
+            lines.add_row("...", f"{len(frames) - most} more")
+            break
+        lines.add_row(str(i), atoms.get_chemical_formula(), *(_energy_cells(atoms, p) if energy else _cells(p)))
+    return lines
+
+
+def _energy_cells(atoms: Any, p: Prediction) -> list[str]:
+    pressure = "-"
+    if all(atoms.pbc):
+        pressure = f"{np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * 160.21766208:.3f}"
+    return [
+        f"{p.energy[0]:.6f}",
+        f"{p.energy[0] / len(atoms):.6f}",
+        f"{np.linalg.norm(p.forces[0], axis=1).max():.4f}",
+        pressure,
+    ]
+
+
+def _cells(p: Prediction) -> list[str]:
+    return [np.array2string(value[0], precision=5, threshold=9, edgeitems=2) for value in p.outputs.values()]

@@ -1,0 +1,67 @@
+"""A model file as a tree to read."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.model import read_model
+from dpmodel.module import arrays
+from dpmodel.settings import Settings
+
+
+def show_file(path: Path, head: str | None = None) -> Tree:
+    """Settings, numbers of parameters and provenance of the model in ``path``."""
+    file = read_model(path, head)
+    tree = Tree(Text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
+    tree.add(f"[bold]{file.settings.fitting_net.type}[/] model of {', '.join(file.settings.type_map)}")
+    _settings(tree.add("settings"), file.settings)
+    _parameters(tree.add("parameters"), file)
+    _origin(tree.add("origin"), file)
+    return tree
+
+
+def _settings(branch: Tree, settings: Settings) -> None:
+    """Every setting; dim where it is at its default."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            _settings(branch.add(name), value)
+        else:
+            extra = field.json_schema_extra
+            unit = extra.get("unit", "") if isinstance(extra, dict) else ""
+            line = f"{name} = {_plain(value)} {unit}".rstrip()
+            branch.add(Text(line, style="dim" if value == field.default else ""))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return str(value)
+
+
+def _parameters(branch: Tree, file: ModelFile) -> None:
+    """Trained numbers of each block."""
+    trained: Counter[str] = Counter()
+    for path, value, meta in arrays(file.model):
+        if meta["trainable"]:
+            block = ".".join(path.split(".")[: 2 if path.startswith("descriptor") else 1])
+            trained[block] += value.size
+    for block, size in trained.items():
+        branch.add(f"{block}: {size:,}")
+    branch.add(f"[bold]in all: {sum(trained.values()):,}[/]")
+    bias = ", ".join(
+        f"{name} {b:.4f}" for name, b in zip(file.settings.type_map, file.model.out_bias[:, 0], strict=True)
+    )
+    branch.add(f"energy of each type (eV): {bias}" if file.settings.fitting_net.type == "ener" else f"bias: {bias}")
+
+
+def _origin(branch: Tree, file: ModelFile) -> None:
+    for key in ("software", "version", "backend", "time"):
+        if key in file.extras:
+            branch.add(f"{key}: {file.extras[key]}")
+    if file.min_pair_distance is not None:
+        branch.add(f"shortest distance in the training data: {file.min_pair_distance:.4f} angstrom")

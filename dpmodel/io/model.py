@@ -1,0 +1,38 @@
+"""Model files of every kind, by their suffix."""
+
+import os
+from pathlib import Path
+
+from dpmodel.errors import FileError
+from dpmodel.io.checkpoint import read_checkpoint, save_checkpoint
+from dpmodel.io.container import FORMATS, read_tree, write_tree
+from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+
+READ_ONLY = (".pth",)
+CHECKPOINTS = (".pt", *READ_ONLY)
+
+
+def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFile:
+    """The model in ``path``, in NumPy arrays; ``head`` chooses one of a multi-task checkpoint.
+
+    Reads deepmd-kit's ``.dp`` and ``.yaml``, PyTorch checkpoints ``.pt`` and frozen ``.pth``, without their software;
+    nothing in a file is executed.  Raises FileError.
+    """
+    name = os.fspath(path)
+    if Path(name).suffix.lower() in CHECKPOINTS:
+        return from_tree(read_checkpoint(name, head), name)
+    if head is not None:
+        raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
+    return from_tree(read_tree(name), name)
+
+
+def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
+    """Write ``model`` to ``path``: ``.dp`` or ``.yaml``, or the ``.pt`` of deepmd-kit's PyTorch backend."""
+    name = os.fspath(path)
+    suffix = Path(name).suffix.lower()
+    if suffix in READ_ONLY:
+        raise FileError(f"{name}: {suffix} holds programs and is only read; write {', '.join(FORMATS)} or .pt")
+    if suffix in CHECKPOINTS:
+        save_checkpoint(name, to_tree(model))
+    else:
+        write_tree(name, to_tree(model))
