@@ -49,10 +49,10 @@ def shape(x: Array) -> tuple[Any, ...]:
     return xp.shape(x) if hasattr(xp, "shape") else tuple(x.shape)
 
 
-def cast(x: Array, dtype: str) -> Array:
-    """``x`` in the precision called ``dtype`` ("float64", "float32", ...), unchanged if it has it."""
+def cast(x: Array, dtype: Any) -> Array:
+    """``x`` in the precision ``dtype``, that of another array or a name ("float64"); unchanged if it has it."""
     xp = namespace(x)
-    return xp.astype(x, getattr(xp, dtype), copy=False)
+    return xp.astype(x, getattr(xp, dtype) if isinstance(dtype, str) else dtype, copy=False)
 
 
 def detach(x: Array) -> Array:

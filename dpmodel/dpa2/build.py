@@ -40,7 +40,6 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Dr
         activation=repformer.activation_function,
         concat_types=settings.concat_output_tebd,
         truncate=settings.truncate,
-        precision=settings.dtype,
     )
 
 

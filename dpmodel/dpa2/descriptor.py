@@ -39,15 +39,15 @@ class DPA2:
     activation: str
     concat_types: bool
     truncate: bool
-    precision: str
 
     def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Description:
         """Describe the centres of ``graph``, whose neighbours are ``vectors`` (N, n, 3) away (angstrom).
 
-        Vectors are cast to the precision of the descriptor, the results keep it.
+        Vectors are cast to the precision of the descriptor's arrays, the results keep it.
         """
         run = run or Run()
-        vectors, table = cast(vectors, self.precision), self.type_embedding()
+        table = self.type_embedding()
+        vectors = cast(vectors, table.dtype)
         xp = namespace(vectors)
         g1 = self.first_description(graph, vectors, table, run)
         g1, (g2, h2, switch, *slots) = self.refine(graph, vectors, g1, run)

@@ -84,5 +84,4 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
         minus_vacuum=any(e is not None for e in getattr(s, "atom_ener", ())),
         fit_diag=getattr(s, "fit_diag", True),
         shift_diag=getattr(s, "shift_diag", False),
-        precision=s.dtype,
     )

@@ -31,11 +31,10 @@ class Fitting:
     minus_vacuum: bool  # subtract the network's value for an atom without surroundings
     fit_diag: bool  # polarizability only
     shift_diag: bool  # polarizability only
-    precision: str
 
     def __call__(self, description: Description, graph: Graph) -> Array:
         """(N, ...) output of each atom, before the bias of the atomic model: float64 from where the network ends."""
-        d = cast(description.descriptor, self.precision)
+        d = cast(description.descriptor, self.network.layers[0].weight.dtype)
         xp = namespace(d)
         extra = self.parameters(graph, d)
         y = self.network(xp.concat([d, *extra], axis=-1))
@@ -50,10 +49,10 @@ class Fitting:
         xp, n = namespace(d), shape(d)[0]
         columns = []
         if self.fparam_avg is not None:
-            f = cast(graph.fparam, self.precision)
+            f = cast(graph.fparam, d.dtype)
             columns.append(gather((f - self.fparam_avg) * self.fparam_inv_std, graph.frame))
         if self.aparam_avg is not None:
-            columns.append((cast(graph.aparam, self.precision) - self.aparam_avg) * self.aparam_inv_std)
+            columns.append((cast(graph.aparam, d.dtype) - self.aparam_avg) * self.aparam_inv_std)
         if self.case is not None:
             columns.append(xp.broadcast_to(self.case[None, :], (n, self.n_case)))
         return columns
