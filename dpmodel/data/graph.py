@@ -180,8 +180,8 @@ def _rank(row: Array, n_rows: int) -> Array:
 def _excluded(a: Array, b: Array, selection: Selection) -> Array:
     """Pairs of types that do not see each other, (p,) bool."""
     table = np.zeros((selection.n_types, selection.n_types), dtype=bool)
-    for pair in selection.pair_exclude:
-        table[pair] = table[pair[::-1]] = True
+    for t, u in selection.pair_exclude:
+        table[t, u] = table[u, t] = True
     return table[a, b]
 
 

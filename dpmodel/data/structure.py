@@ -11,6 +11,7 @@ from dpmodel.errors import InputError
 from dpmodel.xp import Array
 
 FLAT = 1e-6  # sine of the angle below which lattice vectors count as dependent
+CELL_HINT = "rows are lattice vectors: nine numbers a frame need cell.reshape(-1, 3, 3), three lengths np.diag(lengths)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ def structures(
     x = _positions(coords)
     nf, n = x.shape[:2]
     t = _types(types, nf, n, type_map)
-    box = None if cell is None else _per_frame("cell", cell, nf, (3, 3), _CELL_HINT)
+    box = None if cell is None else _per_frame("cell", cell, nf, (3, 3), CELL_HINT)
     periodic = _pbc(pbc, nf, box is not None)
     if box is None and periodic.any():
         raise InputError("pbc asks for periodic directions, but there is no cell: give cell (3, 3), or pbc=False")

@@ -117,6 +117,17 @@ def test_a_list_with_a_skin_is_cut():
     np.testing.assert_array_equal(graph.repformer, expected.repformer)
 
 
+def test_virtual_atoms_of_an_engine_are_left_out():
+    """An engine lists them like any other atom; their images are virtual, too."""
+    io, _ = case("baseline")
+    types, virtual = io["atype"].copy(), io["ext_atype"].copy()
+    types[:, 3] = virtual[io["mapping"] == 3] = -1
+    graph, _ = graph_from_lists(virtual, io["nlist"], io["mapping"], io["ext_coord"], WIDE)
+    expected = build_graph(structures(io["coord"], types, io["box"], type_map="AB"), WIDE)
+    for field in ("types", "neighbors", "repinit", "repformer"):
+        np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field))
+
+
 BAD_LISTS = {
     "no mapping": ({"mapping": None}, "extended atoms but 7 local ones: give mapping"),
     "mapping out of range": ({"mapping": lambda m: m + 7}, r"mapping\[0, 0\] should lie between 0 and 6, got 7"),
@@ -188,7 +199,7 @@ def test_a_lone_atom_has_one_empty_slot():
     graph = build_graph(structures([[0, 0, 0]], [1], type_map="AB"), WIDE)
     assert graph.neighbors.tolist() == [[0]]
     assert not graph.repinit.any()
-    assert graph.repformer.shape == np.shape(graph.three_body) == (1, 1)
+    assert graph.repformer.shape == np.asarray(graph.three_body).shape == (1, 1)
     assert np.linalg.norm(graph.shift) > 2 * WIDE.cutoff
 
 
@@ -375,7 +386,7 @@ def test_a_bucket_holds_the_graph_and_nothing_else():
         assert grown.sum() == mask.sum()
     assert (big.types[n:] == 2).all()
     assert big.types.shape == big.first_type.shape == big.frame.shape == (48,)
-    assert np.shape(big.aparam) == (48, 2)
+    assert np.asarray(big.aparam).shape == (48, 2)
     assert big.members.shape == (2, 24)
     assert sorted(big.members[big.members < n_big]) == list(range(41))
     assert set(big.members[big.members >= n_big]) == {48}
