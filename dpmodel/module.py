@@ -68,7 +68,8 @@ class Rebuilder:
     """Put arrays, given by path, into the structure and settings of a module.
 
     The tree is walked once, on construction.  Calling only constructs objects: cheap enough
-    for every forward pass, plain enough for every tracer, and it pickles.
+    for every forward pass, plain enough for every tracer, and it pickles.  Two are equal
+    if their modules differ in nothing but the values in their arrays: a key for compiled code.
     """
 
     def __init__(self, m: Any, prefix: str = "") -> None:
@@ -90,6 +91,12 @@ class Rebuilder:
                 self.lists[f.name] = [Rebuilder(child, f"{path}.{i}.") for i, child in enumerate(value)]
             else:
                 self.settings[f.name] = value
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Rebuilder) and vars(self) == vars(other))
+
+    def __hash__(self) -> int:
+        return hash((self.cls, *self.settings.items(), *self.paths.values(), *self.children))
 
     def __call__(self, source: Mapping[str, Array]) -> Any:
         new = dict(self.settings)
