@@ -8,8 +8,8 @@ has moved by more than half the skin (and none was wrapped), the pairs of an ear
 from typing import NamedTuple
 
 import numpy as np
-from vesin import NeighborList
 
+from dpmodel.data.search import NeighborList
 from dpmodel.errors import InputError
 from dpmodel.xp import Array
 

@@ -7,7 +7,7 @@ contribute.  Those of a centre are all alike, so they are one more slot here, co
 from dpmodel.dpa2.attention import GatedAttention
 from dpmodel.dpa2.neighborhood import Neighborhood, real_slots
 from dpmodel.module import buffer, module
-from dpmodel.nn import MLP, joint
+from dpmodel.nn import MLP, Table, TypeTable, joint
 from dpmodel.ops.arrays import gather
 from dpmodel.ops.geometry import environment, statistics_of
 from dpmodel.xp import Array, like, namespace, shape
@@ -21,6 +21,8 @@ class Surroundings:
     stddev: Array = buffer("n_types 4")
     embedding: MLP
     strip: MLP | None
+    table: Table | None = None  # compressed models: what ``embedding`` does, tabulated
+    type_table: TypeTable | None = None  # compressed models: what ``strip`` does
     n_types: int
     n_slots: int  # nsel
     cutoff: float  # angstrom
@@ -49,8 +51,14 @@ class Surroundings:
             xp.concat([once, empty], axis=1),
         )
 
+    def radial(self, x: Array) -> Array:
+        """Embedding of one number, (..., 1) to (..., width); strip mode only."""
+        return self.embedding(x) if self.table is None else self.table(x)
+
     def pair_table(self, type_table: Array, *, one_side: bool) -> Array:
         """Strip network on every pair of types, row ``t_i * (n_types + 1) + t_j``; one-sided: row ``t_j``."""
+        if self.type_table is not None:
+            return self.type_table.rows
         assert self.strip is not None
         xp = namespace(type_table)
         if one_side:
@@ -87,7 +95,7 @@ class Repinit:
         if near.strip is None:
             tables = [(type_table, types)] if self.one_side else [(type_table, types), (type_table, centre)]
             return joint(near.embedding, radial, tables)
-        gs = near.embedding(radial)
+        gs = near.radial(radial)
         pair = types if self.one_side else centre * (near.n_types + 1) + types
         gt = gather(near.pair_table(type_table, one_side=self.one_side), pair)
         return gs * (gt * switch[:, :, None] if near.smooth else gt) + gs

@@ -31,7 +31,7 @@ class ThreeBody:
         near, j, k = self.near, types[:, :, None], types[:, None, :]
         if near.strip is None:
             return joint(near.embedding, c, [(type_table, j), (type_table, k)])
-        gs = near.embedding(c)
+        gs = near.radial(c)
         gt = gather(near.pair_table(type_table, one_side=False), j * (near.n_types + 1) + k)
         if near.smooth:
             gt = gt * (switch[:, :, None] * switch[:, None, :])[..., None]

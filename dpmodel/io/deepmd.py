@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from dpmodel.dpa2.repinit import Surroundings
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.node import describe
 from dpmodel.io.template import FITTINGS, Leaf, model_template
@@ -15,6 +16,7 @@ from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, State, expected_shapes, state
+from dpmodel.nn import Table, TypeTable
 
 # newest version of each class that can be read; 1 is the oldest, and what an absent entry means
 NEWEST = {"Descriptor": 4, "Model": 2, "TypeEmbedNet": 2, "RepformerLayer": 2, "Layer": 2, "EmbeddingNetwork": 2}
@@ -73,7 +75,7 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
         raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
     reader = Reader(file)
     settings = reader.settings(tree["model"])
-    mould = build(settings, seed=None)
+    mould = with_tables(build(settings, seed=None), tree["model"]["descriptor"], reader)
     arrays = reader.arrays(model_template(settings, mould), tree["model"])
     constants = {path: value for path, value in state(mould).items() if path.endswith("type_embedding.features")}
     model = Rebuilder(mould)(arrays | constants)
@@ -105,6 +107,8 @@ def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
     """An array as the file holds it."""
     if leaf.copies:
         return np.repeat(value[:, None, :], leaf.copies, axis=1)
+    if leaf.packed:
+        return np.ascontiguousarray(np.swapaxes(value, 1, 2)).reshape(len(value), -1)
     return value[None] if leaf.lead else value
 
 
@@ -199,11 +203,13 @@ class Reader:
         elif isinstance(template, Leaf):
             self.place[template.path] = place
             found[template.path] = self.array(template, tree, place)
-        elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf):
+        elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf | np.ndarray):
             if not isinstance(tree, list) or len(tree) != len(template):
                 self.fail(place, f"a list of {len(template)}", tree)
             for i, (part, value) in enumerate(zip(template, tree, strict=True)):
                 self.walk(part, value, f"{place}/{i}", found)
+        elif isinstance(template, np.ndarray):
+            pass  # made from the file's own numbers
         elif not same(template, tree):
             self.fail(place, f"{describe(template)} (from the settings in the same file)", tree)
 
@@ -241,6 +247,10 @@ class Reader:
             self.fail(place, "an array of floating-point numbers", value)
         if leaf.copies:
             value = self.one_slot(value, leaf.copies, place)
+        if leaf.packed:
+            if value.ndim != 2 or value.shape[1] % 6:
+                self.fail(place, "shape (n_rows, 6 * width)", value)
+            value = np.ascontiguousarray(np.swapaxes(value.reshape(len(value), -1, 6), 1, 2))
         if leaf.lead:
             if value.ndim < 2 or value.shape[0] != 1:
                 self.fail(place, "shape (1, n_types, width)", value)
@@ -260,6 +270,39 @@ class Reader:
         if place.endswith("dstd") and not np.all(value > 0):
             self.fail(place, "standard deviations above zero", f"=a smallest one of {value.min()}")
         return np.ascontiguousarray(value[:, 0, :])
+
+
+def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
+    """``model`` with room for the tables that a compressed file holds (spec compression.md 7)."""
+
+    def near(of: Surroundings, key: str) -> Surroundings:
+        entry = reader.section(tree, key).get("compress")
+        if entry is None:
+            return of
+        found = reader.section(entry, "@variables")
+        place, width = f"/model/descriptor/{key}/compress/@variables", of.embedding.layers[-1].n_out
+        rows = found.get("type_embd_data")
+        if not isinstance(rows, np.ndarray):
+            reader.fail(f"{place}/type_embd_data", "an array", rows)
+        of = replace(of, type_table=TypeTable(rows=rows, n_rows=len(rows), width=width))
+        if not entry.get("geo_compress"):
+            return of
+        data, info = (found.get(name) for name in ("compress_data", "compress_info"))
+        for name, value, ndim in (("compress_data", data, 2), ("compress_info", info, 1)):
+            if not isinstance(value, list) or len(value) != 1 or getattr(value[0], "ndim", 0) != ndim:
+                reader.fail(f"{place}/{name}", f"a list of one array with {ndim} axes", value)
+        if info[0].shape != (6,) or not np.all(info[0][3:5] > 0) or not info[0][0] < info[0][1] <= info[0][2]:
+            reader.fail(f"{place}/compress_info/0", "lower < upper <= top, two positive steps and a frequency", info[0])
+        names = ("lower", "upper", "top", "fine", "coarse", "check_frequency")
+        numbers = dict(zip(names, map(float, info[0]), strict=True))
+        table = Table(coefficients=data[0], n_rows=len(data[0]), width=width, **numbers)
+        return replace(of, table=table)
+
+    d = model.descriptor
+    d = replace(d, repinit=replace(d.repinit, near=near(d.repinit.near, "repinit_variable")))
+    if d.three_body is not None:
+        d = replace(d, three_body=replace(d.three_body, near=near(d.three_body.near, "repinit_three_body_variable")))
+    return replace(model, descriptor=d)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -7,6 +7,8 @@ the description and the file are walked together.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dpmodel.dpa2.attention import GatedAttention
 from dpmodel.dpa2.repformer import RepformerLayer
 from dpmodel.dpa2.repinit import Surroundings
@@ -23,12 +25,13 @@ class Leaf:
     """An array of the model by its path, and how the file holds it.
 
     ``copies``: repeated so many times along a new axis 1 (statistics, one row a slot); ``lead``: with an axis of length
-    1 in front.
+    1 in front; ``packed``: (n, 6, width) as (n, 6 * width) with the six coefficients together (tables).
     """
 
     path: str
     copies: int = 0
     lead: bool = False
+    packed: bool = False
 
 
 def model_template(settings: ModelSettings, model: Model) -> Tree:
@@ -104,7 +107,8 @@ class Descriptor:
     def tree(self) -> Tree:
         s, m = self.settings, self.model
         dumped = s.model_dump()
-        tree: Tree = {"@class": "Descriptor", "type": "dpa2", "@version": 3, "ntypes": len(self.type_map)}
+        version = 3 if m.repinit.near.type_table is None else 4
+        tree: Tree = {"@class": "Descriptor", "type": "dpa2", "@version": version, "ntypes": len(self.type_map)}
         tree |= {
             "repinit_args": dumped.pop("repinit"),
             "repformer_args": dumped.pop("repformer") | {"ln_eps": s.repformer.epsilon},
@@ -172,7 +176,18 @@ class Descriptor:
             return collection(self.embedding(mlp, paths), "embedding_network", n_types)
 
         tree = {"embeddings": net("embedding")} | self.statistics(near, path)
-        return tree | ({"embeddings_strip": net("strip")} if near.strip is not None else {})
+        tree |= {"embeddings_strip": net("strip")} if near.strip is not None else {}
+        return tree | ({"compress": self.tables(near, path)} if near.type_table is not None else {})
+
+    def tables(self, near: Surroundings, path: str) -> Tree:
+        """Tables of a compressed model; the networks stay in the file beside them."""
+        arrays: Tree = {"type_embd_data": self.leaf(f"{path}.type_table.rows")}
+        if near.table is not None:
+            t = near.table
+            info = np.array([t.lower, t.upper, t.top, t.fine, t.coarse, t.check_frequency])
+            arrays["compress_data"] = [Leaf(f"descriptor.{path}.table.coefficients", packed=True)]
+            arrays["compress_info"] = [info.astype(self.settings.dtype)]
+        return {"geo_compress": near.table is not None, "@variables": arrays}
 
     def statistics(self, block: Any, path: str) -> Tree:
         """Statistics are stored for every slot, and the protection of distances as zero whatever it is."""

@@ -1,5 +1,6 @@
 """Elementary networks (spec model.md 1)."""
 
 from dpmodel.nn.layers import MLP, LayerNorm, Linear, joint
+from dpmodel.nn.table import Table, TypeTable
 
-__all__ = ["MLP", "LayerNorm", "Linear", "joint"]
+__all__ = ["MLP", "LayerNorm", "Linear", "Table", "TypeTable", "joint"]

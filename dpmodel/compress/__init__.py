@@ -1,0 +1,1 @@
+"""Model compression: embedding networks as tables (spec compression.md)."""
