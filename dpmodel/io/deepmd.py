@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -119,9 +119,15 @@ class Reader:
         self.file = file
         self.place: dict[str, str] = {}
 
-    def fail(self, place: str, expected: str, found: Any) -> None:
+    def fail(self, place: str, expected: str, found: Any) -> NoReturn:
         found = found if isinstance(found, str) and found.startswith("=") else describe(found)
         raise FileError(f"{self.file}: {place}: expected {expected}, found {found.lstrip('=')}")
+
+    def table(self, value: Any, ndim: int, place: str) -> np.ndarray:
+        """``value`` if it is an array with ``ndim`` axes."""
+        if not isinstance(value, np.ndarray) or value.ndim != ndim:
+            self.fail(place, f"an array with {ndim} axes", value)
+        return value
 
     def section(self, tree: Mapping[str, Any], *path: str) -> dict[str, Any]:
         for i, key in enumerate(path):
@@ -273,36 +279,44 @@ class Reader:
 
 
 def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
-    """``model`` with room for the tables that a compressed file holds (spec compression.md 7)."""
+    """``model`` with room for the tables of a compressed file, ``tree`` its descriptor (spec compression.md 7)."""
 
     def near(of: Surroundings, key: str) -> Surroundings:
-        entry = reader.section(tree, key).get("compress")
-        if entry is None:
+        if not isinstance(tree.get(key), dict) or tree[key].get("compress") is None:
             return of
-        found = reader.section(entry, "@variables")
-        place, width = f"/model/descriptor/{key}/compress/@variables", of.embedding.layers[-1].n_out
-        rows = found.get("type_embd_data")
-        if not isinstance(rows, np.ndarray):
-            reader.fail(f"{place}/type_embd_data", "an array", rows)
-        of = replace(of, type_table=TypeTable(rows=rows, n_rows=len(rows), width=width))
-        if not entry.get("geo_compress"):
-            return of
-        data, info = (found.get(name) for name in ("compress_data", "compress_info"))
-        for name, value, ndim in (("compress_data", data, 2), ("compress_info", info, 1)):
-            if not isinstance(value, list) or len(value) != 1 or getattr(value[0], "ndim", 0) != ndim:
-                reader.fail(f"{place}/{name}", f"a list of one array with {ndim} axes", value)
-        if info[0].shape != (6,) or not np.all(info[0][3:5] > 0) or not info[0][0] < info[0][1] <= info[0][2]:
-            reader.fail(f"{place}/compress_info/0", "lower < upper <= top, two positive steps and a frequency", info[0])
-        names = ("lower", "upper", "top", "fine", "coarse", "check_frequency")
-        numbers = dict(zip(names, map(float, info[0]), strict=True))
-        table = Table(coefficients=data[0], n_rows=len(data[0]), width=width, **numbers)
-        return replace(of, table=table)
+        return tabulated(of, tree[key]["compress"], f"/model/descriptor/{key}/compress", reader)
 
     d = model.descriptor
     d = replace(d, repinit=replace(d.repinit, near=near(d.repinit.near, "repinit_variable")))
     if d.three_body is not None:
         d = replace(d, three_body=replace(d.three_body, near=near(d.three_body.near, "repinit_three_body_variable")))
     return replace(model, descriptor=d)
+
+
+def tabulated(near: Surroundings, entry: Any, place: str, reader: Reader) -> Surroundings:
+    """``near`` with tables as large as those in ``entry``; their numbers are put in by path like all others."""
+    found = entry.get("@variables") if isinstance(entry, dict) else None
+    if not isinstance(found, dict):
+        reader.fail(f"{place}/@variables", "a mapping", found)
+    width = near.embedding.layers[-1].n_out
+    rows = reader.table(found.get("type_embd_data"), 2, f"{place}/@variables/type_embd_data")
+    near = replace(near, type_table=TypeTable(rows=rows, n_rows=len(rows), width=width))
+    if not entry.get("geo_compress"):
+        return near
+    members = {}
+    for name, ndim in (("compress_data", 2), ("compress_info", 1)):
+        here, value = f"{place}/@variables/{name}", found.get(name)
+        if not isinstance(value, list) or len(value) != 1:
+            reader.fail(here, "a list of one array", value)
+        members[name] = reader.table(value[0], ndim, f"{here}/0")
+    info, n_rows = members["compress_info"], len(members["compress_data"])
+    if info.shape != (6,) or not np.all(info[3:5] > 0) or not info[0] < info[1] <= info[2]:
+        reader.fail(f"{place}/@variables/compress_info/0", "lower < upper <= top, two steps, a frequency", info)
+    numbers = dict(zip(("lower", "upper", "top", "fine", "coarse", "check_frequency"), map(float, info), strict=True))
+    table = Table(coefficients=members["compress_data"], n_rows=n_rows, width=width, **numbers)
+    if not table.n_fine <= n_rows:
+        reader.fail(f"{place}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
+    return replace(near, table=table)
 
 
 def same(a: Any, b: Any) -> bool:
