@@ -1,4 +1,8 @@
-"""Which values may stand in a model file: arrays of ordinary numbers, and plain JSON values."""
+"""Which values may stand in a model file: arrays of ordinary numbers, and plain JSON values.
+
+Neither NumPy nor HDF5 has bfloat16, and deepmd-kit's PyTorch backend cannot read what it writes in its place.
+Such arrays are float32 in every tree, which is exact; the setting ``precision`` still says bfloat16.
+"""
 
 from typing import Any
 
@@ -19,9 +23,16 @@ def check_array(value: Any, place: str) -> np.ndarray:
         array = np.asarray(value)
     except OverflowError:
         raise FileError(f"{place}: expected a number of at most 64 bits, found {describe(value)}") from None
+    if array.dtype.name == "bfloat16":  # ml_dtypes
+        array = array.astype(np.float32)
     if array.dtype.name not in DTYPES:
         raise FileError(f"{place}: expected one of the dtypes {', '.join(DTYPES)}, found {array.dtype}")
     return array.astype(DTYPES[array.dtype.name], copy=False)
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 numbers, given as uint16, in float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def plain_value(value: Any, place: str) -> str | int | float | bool | None:
@@ -29,6 +40,6 @@ def plain_value(value: Any, place: str) -> str | int | float | bool | None:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or type(value) in (str, bool, int, float):
-        return value  # type: ignore[no-any-return]
+        return value
     hint = "; arrays stand below a key '@variables'" if isinstance(value, np.ndarray) else ""
     raise FileError(f"{place}: expected text, a number, true, false or null, found {describe(value)}{hint}")

@@ -43,6 +43,8 @@ NAMES = {
 }
 BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
+# parts of names of tensors that say nothing new: second names, constants, settings
+COPIES = ("._networks.", ".emask.type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor", "_extra_state")
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
 
 
@@ -148,7 +150,7 @@ class _Loader:
         if not isinstance(self.tensors.get(name), np.ndarray):
             raise FileError(f"{self.file}: expected a tensor {name}, as the settings in the file want, found none")
         self.used.add(name)
-        return self.tensors[name]  # type: ignore[no-any-return]
+        return self.tensors[name]
 
     def compressed(self, prefix: str) -> dict[str, Any] | None:
         """The tables of a compressed block (spec compression.md 7), None where they are absent or empty."""
@@ -162,8 +164,7 @@ class _Loader:
 
     def finish(self) -> None:
         """Raise FileError for tensors that nothing asked for, copies and constants aside."""
-        known = ("._networks.", ".emask.type_mask", ".default_fparam_tensor", "_extra_state", ".compress_")
-        unknown = [n for n in self.tensors if n not in self.used and not any(part in n for part in known)]
+        unknown = [n for n in self.tensors if n not in self.used and not any(part in n for part in COPIES)]
         if unknown:
             some = ", ".join(unknown[:3])
             raise FileError(f"{self.file}: expected tensors of the model only, found {len(unknown)} more: {some}")

@@ -69,9 +69,9 @@ def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
     """Turn whatever a library raises on a damaged file into FileError; ``words`` say what the file should be."""
     try:
         yield
-    except DpmodelError:
+    except (DpmodelError, MemoryError):
         raise
-    except Exception as error:  # on a damaged file h5py and zipfile raise nearly anything
+    except Exception as error:  # noqa: BLE001  on a damaged file h5py and zipfile raise nearly anything
         raise FileError(f"{path}: damaged {words}: {str(error)[:200] or type(error).__name__}") from None
 
 

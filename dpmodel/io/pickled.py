@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dpmodel.errors import DpmodelError, FileError
+from dpmodel.errors import FileError
+from dpmodel.io.files import damaged
 from dpmodel.io.tree import MAX_DEPTH
 
 Function = Callable[..., Any]
@@ -28,15 +29,10 @@ def unpickle(data: bytes, file: str, find: Callable[[str], Function | None], loa
     Raises FileError, naming ``file``, for names and opcodes a model file has no use for.
     """
     machine = _Machine(file, find, load)
-    try:
-        for opcode, argument, position in pickletools.genops(data):
-            machine.position = position
+    with damaged(file, "pickle"):
+        for opcode, argument, _ in pickletools.genops(data):
             machine.step(opcode.name, argument)
         return _Plain(file, 10 * len(data)).copy(machine.stack.pop())
-    except DpmodelError:
-        raise
-    except Exception as error:  # a damaged pickle can break any step
-        raise FileError(f"{file}: damaged after byte {machine.position}: {error or type(error).__name__}") from None
 
 
 class _Machine:
@@ -44,7 +40,6 @@ class _Machine:
         self.file, self.find, self.load = file, find, load
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.position: int | None = 0
 
     def step(self, name: str, argument: Any) -> None:
         if name in _LITERALS:

@@ -12,6 +12,7 @@ from dpmodel.io.arrays import DTYPES, check_array, plain_value
 from dpmodel.io.node import describe
 from dpmodel.io.tree import MAX_DEPTH, expect_mapping, map_leaves, parse_json
 
+_DTYPES = DTYPES | {"bfloat16": DTYPES["float32"]}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -77,10 +78,10 @@ def _decode(tree: Any, path: str) -> dict[str, Any]:
 
 def _array(text: dict[str, Any], place: str) -> np.ndarray:
     """The array written as ``{"dtype": ..., "value": nested lists}``."""
-    if text.get("@class") != "np.ndarray" or text.get("dtype") not in list(DTYPES):
-        raise FileError(f"{place}: expected an array ('@class': 'np.ndarray', 'dtype': one of {', '.join(DTYPES)}), "
+    if text.get("@class") != "np.ndarray" or text.get("dtype") not in list(_DTYPES):
+        raise FileError(f"{place}: expected an array ('@class': 'np.ndarray', 'dtype': one of {', '.join(_DTYPES)}), "
                         f"found '@class': {text.get('@class')!r}, 'dtype': {text.get('dtype')!r}")  # fmt: skip
-    numbers, dtype = text.get("value"), DTYPES[text["dtype"]]
+    numbers, dtype = text.get("value"), _DTYPES[text["dtype"]]
     try:
         array = np.asarray(numbers, dtype=dtype)
         exact = np.asarray(numbers).dtype.kind in "iuf" if dtype.kind == "f" else array.tolist() == numbers

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
+from dpmodel.io.arrays import check_array, from_bfloat16
 from dpmodel.io.files import damaged, expect_signature, replacing
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes, unpickle
@@ -26,8 +27,8 @@ _EXPANSION_LIMIT = 2**20  # elements of a tensor that repeats its storage
 def read_torchfile(path: str | os.PathLike[str]) -> Any:
     """The object saved in a ``.pt`` or ``.pth`` file: dictionaries, lists, numbers, text and NumPy arrays.
 
-    Objects of TorchScript classes become ``Attributes``.  Nothing in the file is executed.  bfloat16 arrays have
-    the dtype of ml_dtypes where that is installed, else they become float32 (exactly).  Raises FileError.
+    Objects of TorchScript classes become ``Attributes``, bfloat16 tensors become float32 (which is exact).  Nothing
+    in the file is executed.  Raises FileError.
     """
     path = os.fspath(path)
     zip_words = "a zip archive (PyTorch's .pt and .pth are)"
@@ -94,7 +95,7 @@ class _Archive:
                             f"found {info.file_size}, or more tensors than bytes in the file")  # fmt: skip
         array = np.frombuffer(bytearray(self.record(name, need)), raw)
         array = array.astype(raw.newbyteorder("="), copy=False)
-        return _bfloat16(array) if dtype == "bfloat16" else array
+        return from_bfloat16(array) if dtype == "bfloat16" else array
 
 
 class _Storage:
@@ -102,14 +103,6 @@ class _Storage:
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
-
-
-def _bfloat16(bits: np.ndarray) -> np.ndarray:
-    try:
-        import ml_dtypes
-    except ImportError:
-        return (bits.astype(np.uint32) << 16).view(np.float32)
-    return bits.view(ml_dtypes.bfloat16)
 
 
 def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
@@ -178,6 +171,7 @@ class _Writer:
             raise FileError(f"{self.path}: {place}: expected plain values and arrays, found {describe(value)}")
 
     def tensor(self, array: np.ndarray, place: str) -> bytes:
+        array = check_array(array, f"{self.path}: {place}")
         kinds = [kind for kind, dtype in _STORAGES.items() if dtype == array.dtype.name]
         if not kinds:
             raise FileError(f"{self.path}: {place}: PyTorch has no storage for {array.dtype}")
