@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from dpmodel.errors import InputError as InputError
     from dpmodel.errors import NeighborOverflowWarning as NeighborOverflowWarning
     from dpmodel.errors import SettingError as SettingError
+    from dpmodel.evaluator import Prediction as Prediction
     from dpmodel.potential import Potential as Potential
-    from dpmodel.potential import Prediction as Prediction
+    from dpmodel.potential import create as create
     from dpmodel.potential import load as load
 
 _HOMES = {
-    "potential": ("load", "Potential", "Prediction"),
+    "potential": ("load", "create", "Potential"),
+    "evaluator": ("Prediction",),
     "data.structure": ("Structure",),
     "errors": (
         "DpmodelError",

@@ -30,11 +30,11 @@ def layer_jet(layer: Linear, jet: Jet) -> Jet:
     first, second = DERIVATIVES[layer.activation.lower()](v)
     y = (activation(layer.activation)(v), first * d, second * d * d + first * q)
     if layer.idt is not None:
-        y = tuple(part * layer.idt for part in y)  # type: ignore[assignment]
+        y = tuple(part * layer.idt for part in y)
     if not layer.has_shortcut:
         return y
     copies = layer.n_out // layer.n_in
-    return tuple(part + np.tile(old, copies) for part, old in zip(y, jet, strict=True))  # type: ignore[return-value]
+    return tuple(part + np.tile(old, copies) for part, old in zip(y, jet, strict=True))
 
 
 Pair = tuple[np.ndarray, np.ndarray]

@@ -17,7 +17,7 @@ OPTIONAL = ("torch", "cupy", "ase")
 def _without(names: Iterable[str]) -> Iterator[None]:
     """Importing ``names`` fails inside, unless they are imported already."""
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: cannot be imported
     try:
         yield
     finally:

@@ -83,3 +83,15 @@ def hessian_product(
         return namespace(slope).sum(slope * direction), None
 
     return grad_and_aux(along, positions)[0][0]
+
+
+def edge_gradient(
+    model: Model, graph: Graph, positions: Array, weight: Array, grad_and_aux: GradAndAux, run: Run | None = None
+) -> Array:
+    """Derivative of the sum of ``weight`` (N,) times the atomic energies by every edge vector, (N, n, 3) eV/angstrom."""
+
+    def total(vectors: Array) -> tuple[Array, Any]:
+        atom_energy = model(graph, vectors, run)[:, 0]
+        return namespace(atom_energy).sum(atom_energy * weight), None
+
+    return grad_and_aux(total, edge_vectors(graph, positions))[0][0]

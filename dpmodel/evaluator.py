@@ -1,0 +1,236 @@
+"""From structures to the arrays of an engine, through the core's functions, and back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from dpmodel.backend import Engine
+from dpmodel.data.bucket import bucket
+from dpmodel.data.graph import build_graph, flat_positions
+from dpmodel.data.selection import selection
+from dpmodel.data.structure import Structure
+from dpmodel.errors import InputError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.heads import HEADS
+from dpmodel.model.predict import (
+    EnergyForces,
+    atomic_output,
+    describe,
+    edge_gradient,
+    hessian_product,
+    predict,
+)
+from dpmodel.module import Rebuilder, state
+from dpmodel.run import Run
+from dpmodel.types import Graph
+
+GROUP = 16  # atoms whose pair features fit the cache together; bounds the memory without derivatives
+BATCH = 1024  # atoms in one call; frames beyond it wait for the next
+
+Gauge = Literal["edges", "dense"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of frames of the same size; NumPy arrays, float64.
+
+    An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3),
+    "atom_dipole": (nf, n, 3)}`` and the like.  Virtual atoms have zeros.
+    """
+
+    energy: np.ndarray | None = None  # (nf,) eV
+    atom_energy: np.ndarray | None = None  # (nf, n) eV
+    forces: np.ndarray | None = None  # (nf, n, 3) eV/angstrom
+    virial: np.ndarray | None = None  # (nf, 3, 3) eV: sum of force (x) position; trace > 0 wants to expand
+    atom_virial: np.ndarray | None = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
+    hessian: np.ndarray | None = None  # (nf, n, 3, n, 3) eV/angstrom^2
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+PER_FRAME = ("energy", "virial")
+FIELDS = ("energy", "atom_energy", "forces", "virial", "atom_virial", "hessian")
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What to compute beside the energy."""
+
+    forces: bool = True
+    atom_virial: Gauge | None = None
+    hessian: bool = False
+
+    @classmethod
+    def of(cls, forces: bool, atom_virial: bool | str, hessian: bool) -> "Wants":
+        gauges: dict[bool | str, Gauge | None] = {False: None, True: "edges", "edges": "edges", "dense": "dense"}
+        if atom_virial not in gauges:
+            raise InputError(f'atom_virial should be False, True, "edges" or "dense", got {atom_virial!r}')
+        return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian)
+
+
+class Evaluator:
+    """A model's functions on an engine, each prepared when it is first called."""
+
+    def __init__(self, file: ModelFile, engine: Engine) -> None:
+        self.file, self.engine = file, engine
+        self.selection = selection(file.settings)
+        self.state = {path: engine.native(value) for path, value in state(file.model).items()}
+        self.rebuild = Rebuilder(file.model)
+        self._prepared: dict[str, Callable[..., Any]] = {}
+
+    def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
+        """Predictions of all frames, one each, a batch of them at a time."""
+        for batch in _batches(frames, BATCH):
+            graph, positions = build_graph(batch, self.selection, strict=strict), flat_positions(batch)
+            if self.file.settings.fitting_net.type != "ener":
+                yield self._other(batch, graph, positions, wants)
+                continue
+            values = self._energies(graph, positions, wants.forces)
+            values.pop("atom_virial", None) if wants.atom_virial is None else None
+            if wants.atom_virial == "dense":
+                values["atom_virial"] = self._dense_virial(graph, positions, batch)
+            if wants.hessian:
+                values["hessian"] = self._hessian(graph, positions, batch)
+            yield [Prediction(**_of_frame(values, f, batch)) for f in range(len(batch))]
+
+    def describe(self, frames: Sequence[Structure], *, strict: bool) -> np.ndarray:
+        """The descriptor of frames of the same size, (nf, n, dim) float64; zero for virtual atoms."""
+        parts = []
+        for batch in _batches(frames, BATCH):
+            graph, positions = build_graph(batch, self.selection, strict=strict), flat_positions(batch)
+            found = self.engine.numpy(self._call("describe", graph, positions).descriptor).astype(np.float64)
+            parts.append(found[: len(positions)].reshape(len(batch), -1, found.shape[-1]))
+        every = np.concatenate(parts)
+        every[np.stack([frame.types for frame in frames]) < 0] = 0.0
+        return every
+
+    def _call(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
+        """One of the core's functions on the engine; ``more`` are further arrays with a row an atom."""
+        if what not in self._prepared:
+            self._prepared[what] = self.engine.compile(self._function(what))
+        if self.engine.rounds_shapes:
+            graph = bucket(graph, self.selection)
+            missing = len(graph.types) - len(positions)
+            positions, *rest = (np.pad(x, ((0, missing), (0, 0))) for x in (positions, *more))
+            more = tuple(rest)
+        arrays = Graph(*(None if x is None else self.engine.native(x) for x in graph))
+        return self._prepared[what](self.state, arrays, *map(self.engine.native, (positions, *more)))
+
+    def _function(self, what: str) -> Callable[..., Any]:
+        rebuild, grad = self.rebuild, self.engine.grad_and_aux
+        grouped = Run() if self.engine.rounds_shapes else Run(group=GROUP)
+        functions: dict[str, Callable[..., Any]] = {
+            "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, grouped),
+            "describe": lambda s, graph, x: describe(rebuild(s), graph, x, grouped),
+            "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad),
+            "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad),
+            "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad),
+        }
+        return functions[what]
+
+    def _energies(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
+        """Fields of ``Prediction`` on the atom axis."""
+        n = len(positions)
+        if forces:
+            found = EnergyForces(*map(self.engine.numpy, self._call("predict", graph, positions)))
+            values = {name: getattr(found, name) for name in found._fields}
+        else:
+            atom_energy = self.engine.numpy(self._call("atomic", graph, positions))[:, 0]
+            values = {"atom_energy": atom_energy, "energy": np.append(atom_energy[:n], 0.0)[graph.members].sum(axis=1)}
+        return {name: v if name in PER_FRAME else v[:n] for name, v in values.items()}
+
+    def _dense_virial(self, graph: Graph, positions: np.ndarray, frames: Sequence[Structure]) -> np.ndarray:
+        """deepmd-kit's split of the virial, (N, 3, 3): it depends on which image of an atom is in the cell (4.4).
+
+        w_m = -sum_i (de_i/dx_m) (x_m - x_i), the positions wrapped into the cell; x_i is moved inside the derivative.
+        """
+        home = np.concatenate([_wrapped(frame) for frame in frames])
+        shape = graph.neighbors.shape
+
+        def slope(weight: np.ndarray) -> np.ndarray:
+            found = self.engine.numpy(self._call("edges", graph, positions, weight[:, None]))
+            return found[: shape[0], : shape[1]]
+
+        g = slope(np.ones(len(positions)))
+        moved = np.stack([slope(home[:, k]) for k in range(3)], axis=-1)  # sum_i de_i/dd_e x_i
+        vectors = positions[graph.neighbors] - positions[:, None] + graph.shift
+        ends = home[:, None] + vectors
+        result = (g[..., None] * home[:, None, None, :] - moved).sum(axis=1)
+        np.add.at(result, graph.neighbors, moved - g[..., None] * ends[..., None, :])
+        return result
+
+    def _hessian(self, graph: Graph, positions: np.ndarray, frames: Sequence[Structure]) -> np.ndarray:
+        """(N, 3, m, 3): every coordinate against those of its own frame, one direction of all frames at a time."""
+        m = graph.members.shape[1]
+        result = np.zeros((len(positions), 3, m, 3))
+        sizes = np.array([len(frame.types) for frame in frames])
+        for i in range(m):
+            for k in range(3):
+                direction = np.zeros_like(positions)
+                direction[graph.members[sizes > i, i], k] = 1.0
+                column = self.engine.numpy(self._call("hessian", graph, positions, direction))
+                result[:, :, i, k] = column[: len(positions)]
+        return result
+
+    def _other(
+        self, frames: Sequence[Structure], graph: Graph, positions: np.ndarray, wants: Wants
+    ) -> list[Prediction]:
+        """Predictions of a head that is no energy: sums over atoms, or means where the property is intensive."""
+        fitting = self.file.settings.fitting_net
+        if wants.atom_virial or wants.hessian:
+            raise InputError(f"a {fitting.type} model has no virial and no Hessian")
+        name = getattr(fitting, "property_name", HEADS[fitting.type].output)
+        atomic = self.engine.numpy(self._call("atomic", graph, positions))
+        uncounted, done, start = (-1, *self.file.settings.atom_exclude_types), [], 0
+        for frame in frames:
+            mine = atomic[start : start + len(frame.types)]
+            start += len(frame.types)
+            total = mine.sum(axis=0)
+            if getattr(fitting, "intensive", False):
+                total = total / max(1, np.isin(frame.types, uncounted, invert=True).sum())
+            done.append(Prediction(outputs={name: total[None], f"atom_{name}": mine[None]}))
+        return done
+
+
+def _batches(frames: Sequence[Structure], most: int) -> Iterator[list[Structure]]:
+    """Consecutive frames of at most ``most`` atoms together, or one that is larger."""
+    batch: list[Structure] = []
+    size = 0
+    for frame in frames:
+        if batch and size + len(frame.types) > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(frame)
+        size += len(frame.types)
+    yield batch
+
+
+def _wrapped(frame: Structure) -> np.ndarray:
+    """Positions in the cell along the directions that repeat."""
+    if frame.cell is None or not frame.pbc.any():
+        return frame.positions
+    fractional = frame.positions @ np.linalg.inv(frame.cell)
+    return frame.positions - np.floor(np.where(frame.pbc, fractional, 0.0)) @ frame.cell
+
+
+def _of_frame(values: dict[str, np.ndarray], f: int, frames: Sequence[Structure]) -> dict[str, Any]:
+    """The fields of one frame, with an axis of one frame."""
+    start = sum(len(frame.types) for frame in frames[:f])
+    n = len(frames[f].types)
+    found = {name: v[f] if name in PER_FRAME else v[start : start + n] for name, v in values.items()}
+    if "hessian" in found:
+        found["hessian"] = found["hessian"][:, :, :n]
+    return {name: v[None] for name, v in found.items()}
+
+
+def stack(predictions: Sequence[Prediction]) -> Prediction:
+    """Predictions of frames of the same size as one."""
+    first = predictions[0]
+    fields = {
+        name: np.concatenate([getattr(p, name) for p in predictions])
+        for name in FIELDS
+        if getattr(first, name) is not None
+    }
+    outputs = {name: np.concatenate([p.outputs[name] for p in predictions]) for name in first.outputs}
+    return Prediction(**fields, outputs=outputs)
