@@ -57,7 +57,7 @@ def structures(
         raise InputError("pbc asks for periodic directions, but there is no cell: give cell (3, 3), or pbc=False")
     if box is not None:
         for f in range(nf):
-            _check_cell(box[f], periodic[f], f)
+            check_cell(box[f], periodic[f], f"frame {f}")
     if fparam is None and n_fparam:
         fparam = default_fparam
     fp = _parameters("fparam", fparam, nf, (n_fparam,), "(k,) or (nf, k)")
@@ -95,11 +95,6 @@ def from_ase(
         n_aparam=n_aparam,
         default_fparam=default_fparam,
     )[0]
-
-
-_CELL_HINT = (
-    "rows are lattice vectors: nine numbers a frame need cell.reshape(-1, 3, 3), three lengths np.diag(lengths)"
-)
 
 
 def _positions(coords: Any) -> Array:
@@ -156,11 +151,14 @@ def _parameters(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: st
     return _per_frame(name, value, nf, shape, f"the model takes k = {wanted} numbers")
 
 
-def _check_cell(cell: Array, pbc: Array, frame: int) -> None:
-    """Periodic vectors must span as many directions as they are; the others do not matter."""
+def check_cell(cell: Array, pbc: Array, where: str) -> None:
+    """Periodic vectors must span as many directions as they are; the others do not matter.
+
+    Raises InputError, which starts with ``where``.
+    """
     for k in np.flatnonzero(pbc & ~cell.any(axis=1)):
         raise InputError(
-            f"frame {frame}: lattice vector {k} of cell is zero, but direction {k} is periodic; "
+            f"{where}: lattice vector {k} of cell is zero, but direction {k} is periodic; "
             f"give its length, or pbc with False there"
         )
     vectors = cell[pbc]
@@ -168,7 +166,7 @@ def _check_cell(cell: Array, pbc: Array, frame: int) -> None:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if np.linalg.svd(vectors / lengths, compute_uv=False).min() < FLAT:
             raise InputError(
-                f"frame {frame}: the cell is singular, its periodic vectors are linearly dependent: {vectors.tolist()}"
+                f"{where}: the cell is singular, its periodic vectors are linearly dependent: {vectors.tolist()}"
             )
 
 

@@ -1,0 +1,51 @@
+"""What data files may hold beside positions (spec data.md 1.3)."""
+
+from typing import NamedTuple
+
+Shape = tuple[int | str, ...]
+
+
+class Label(NamedTuple):
+    """``shape`` of one frame: "n" is the number of atoms, "*" what the file has; ``default`` where it is missing."""
+
+    shape: Shape
+    unit: str = ""
+    default: float = 0.0
+
+
+LABELS = {
+    "energy": Label((), "eV"),
+    "force": Label(("n", 3), "eV/angstrom"),
+    "virial": Label((3, 3), "eV"),
+    "atom_ener": Label(("n",), "eV"),
+    "atom_pref": Label(("n",), default=1.0),
+    "atom_ener_coeff": Label(("n",), default=1.0),
+    "drdq": Label(("n", 3, "*")),
+    "hessian": Label(("n", 3, "n", 3), "eV/angstrom^2"),
+    "fparam": Label(("*",)),
+    "aparam": Label(("n", "*")),
+    "dipole": Label((3,)),
+    "atom_dipole": Label(("n", 3)),
+    "polarizability": Label((3, 3)),
+    "atom_polarizability": Label(("n", 3, 3)),
+    "dos": Label(("*",)),
+    "atom_dos": Label(("n", "*")),
+    "numb_copy": Label((), default=1.0),
+}
+OTHER = Label(("*",))  # a property of the user's own
+
+
+def label_name(file: str) -> str:
+    """The name of the label in a file: "atomic_X" is "atom_X"."""
+    return "atom_" + file.removeprefix("atomic_") if file.startswith("atomic_") else file
+
+
+def frame_shape(name: str, n_atoms: int, size: int) -> tuple[int, ...] | None:
+    """The shape of one frame of a label that has ``size`` numbers; None if no such shape has."""
+    shape = [n_atoms if d == "n" else d for d in LABELS.get(name, OTHER).shape]
+    known = 1
+    for d in shape:
+        known *= d if isinstance(d, int) else 1
+    if size % known or ("*" not in shape and size != known):
+        return None
+    return tuple(size // known if d == "*" else int(d) for d in shape)

@@ -1,0 +1,294 @@
+"""Labelled structures in deepmd-kit's formats: standard, mixed-type and HDF5 (spec data.md).
+
+Opening a system looks at names and shapes; numbers are read, and checked, frame by frame when they are asked for.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpmodel.data.labels import frame_shape, label_name
+from dpmodel.data.sources import MARK, Source, groups, is_hdf5, source
+from dpmodel.data.structure import Structure, check_cell
+from dpmodel.errors import FileError, InputError
+from dpmodel.model.settings import ModelSettings
+from dpmodel.xp import Array
+
+PARAMETERS = ("fparam", "aparam")
+GEOMETRY = ("coord", "box", "real_atom_types")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One structure and what is known of it.
+
+    ``labels``: those that there are, by name, float64; shapes of one frame as in ``dpmodel.data.labels``.
+    """
+
+    structure: Structure
+    labels: dict[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """One array file, frame by frame."""
+
+    values: Any  # what NumPy or h5py give without reading
+    n_frames: int
+    shape: tuple[int, ...]  # of one frame
+    where: str
+
+    def __getitem__(self, i: int) -> Array:
+        """Frame ``i``, float64; raises FileError where it is not finite."""
+        raw = self.values[i] if self.n_frames > 1 else self.values[...]
+        found = np.array(raw, dtype=np.float64).reshape(self.shape)
+        bad = np.argwhere(~np.isfinite(found))
+        if len(bad):
+            place = tuple(int(k) for k in bad[0])
+            raise FileError(f"{self.where}: frame {i}: {list(place) or 'the value'} is {found[place]}")
+        return found
+
+
+class System:
+    """Frames with the same number of atoms.
+
+    ``type_map``: names of the types in the frames, those of the model if there is one; ``labels``: names of the labels
+    that at least one set has.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | Source, wants: ModelSettings | None = None) -> None:
+        """Open the system at ``path`` for the model that ``wants`` describes; without one, as the files say.
+
+        Raises
+        ------
+        FileError
+            Naming the file that is missing, damaged, or disagrees with the others or with the model.
+        """
+        self.source = source(path) if isinstance(path, str | os.PathLike) else path
+        self.path = self.source.path
+        self._wants = wants
+        self._types = self._read_types()
+        self.n_atoms = len(self._types)
+        self.periodic = not self.source.has("nopbc")
+        self._names = self._read_names()
+        self.type_map, self._table = self._mapping()
+        self._sets = [self._open_set(name) for name in self._set_names()]
+        self.mixed = self._is_mixed()
+        self._starts = np.cumsum([0] + [rows["coord"].n_frames for rows in self._sets])
+        self.n_frames = int(self._starts[-1])
+        found = {name for rows in self._sets for name in rows}
+        self.labels = tuple(sorted(found - set(GEOMETRY)))
+
+    def __repr__(self) -> str:
+        return f"<System {self.path}: {self.n_frames} frames of {self.n_atoms} atoms>"
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self.frame(i) for i in range(self.n_frames))
+
+    def frame(self, i: int) -> Frame:
+        """Frame ``i``, counted over all sets; raises FileError naming file and frame where it cannot be used."""
+        k, rows = self._place(i)
+        types = self._frame_types(k, rows)
+        cell = rows["box"][k] if self.periodic else None
+        if cell is not None:
+            try:
+                check_cell(cell, np.ones(3, dtype=bool), f"{rows['box'].where}: frame {k}")
+            except InputError as error:
+                raise FileError(str(error)) from None
+        structure = Structure(
+            positions=rows["coord"][k],
+            types=types,
+            cell=cell,
+            pbc=np.full(3, self.periodic),
+            **self._parameters(k, rows),
+        )
+        return Frame(structure, {name: rows[name][k] for name in rows if name not in (*GEOMETRY, *PARAMETERS)})
+
+    def counts(self, i: int) -> Array:
+        """Number of atoms of each type in frame ``i``, (n_types,) int; virtual ones not counted."""
+        k, rows = self._place(i)
+        types = self._frame_types(k, rows)
+        return np.bincount(types[types >= 0], minlength=len(self.type_map))
+
+    def _place(self, i: int) -> tuple[int, dict[str, _Rows]]:
+        if not 0 <= i < self.n_frames:
+            raise IndexError(f"{self.path} has {self.n_frames} frames, there is no frame {i}")
+        which = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return i - int(self._starts[which]), self._sets[which]
+
+    # --- system files ---
+
+    def _read_types(self) -> Array:
+        words = self.source.tokens(MARK)
+        try:
+            types = np.array([int(word) for word in words], dtype=np.int64)
+        except ValueError:
+            raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found other text") from None
+        if not len(types):
+            raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found an empty file")
+        if types.min() < 0:
+            raise FileError(f"{self.path}/{MARK}: atom {types.argmin()} has type {types.min()}; types start at 0")
+        return types
+
+    def _read_names(self) -> list[str] | None:
+        if not self.source.has("type_map.raw"):
+            return None
+        names = self.source.tokens("type_map.raw")
+        if len(names) <= self._types.max():
+            raise FileError(
+                f"{self.path}/{MARK}: atom {self._types.argmax()} has type {self._types.max()}, but type_map.raw names"
+                f" only {len(names)}: {', '.join(names)}"
+            )
+        return names
+
+    def _mapping(self) -> tuple[tuple[str, ...], Array]:
+        """Names of the types of the frames, and the type there of each type of the files."""
+        wanted = self._wants.type_map if self._wants else None
+        if self._names is None:
+            known = wanted or tuple(str(t) for t in range(self._types.max() + 1))
+            if len(known) <= self._types.max():
+                raise FileError(
+                    f"{self.path}/{MARK}: atom {self._types.argmax()} has type {self._types.max()}, but the model has"
+                    f" {len(known)} types ({', '.join(known)}) and there is no type_map.raw"
+                )
+            return known, np.arange(len(known))
+        known = wanted or tuple(self._names)
+        missing = [name for name in self._names if name not in known]
+        if missing:
+            raise FileError(
+                f"{self.path}/type_map.raw: {', '.join(map(repr, missing))} not among the model's types"
+                f" {', '.join(known)}; add to type_map of the model, or take out of the file if no atom is one"
+            )
+        return known, np.array([known.index(name) for name in self._names])
+
+    # --- sets ---
+
+    def _set_names(self) -> list[str]:
+        names = self.source.sets()
+        if not names:
+            raise FileError(f"{self.path}: expected directories set.000, set.001, ... with the frames, found none")
+        return names
+
+    def _open_set(self, folder: str) -> dict[str, _Rows]:
+        names = self.source.arrays(folder)
+        where = f"{self.path}/{folder}"
+        if "coord" not in names:
+            raise FileError(f"{where}/coord.npy: there is no such file")
+        if "box" not in names and self.periodic:
+            raise FileError(f"{where}/box.npy: there is no such file; a system without periodicity has a file nopbc")
+        coord = self.source.array(folder, "coord")
+        n_frames = coord.shape[0] if len(coord.shape) > 1 else 1
+        if not n_frames:
+            raise FileError(f"{where}/coord.npy: there are no frames in it")
+        rows = {}
+        for name in names:
+            if name != "box" or self.periodic:
+                rows[label_name(name)] = self._open(folder, name, n_frames)
+        return rows
+
+    def _open(self, folder: str, name: str, n_frames: int) -> _Rows:
+        values, where = self.source.array(folder, name), f"{self.path}/{folder}/{name}.npy"
+        size = int(np.prod(values.shape))
+        if size % n_frames or (n_frames > 1 and values.shape[0] != n_frames):
+            raise FileError(f"{where}: expected {n_frames} frames as in coord.npy, found shape {values.shape}")
+        shapes = {"coord": (self.n_atoms, 3), "box": (3, 3), "real_atom_types": (self.n_atoms,)}
+        per_frame = size // n_frames
+        shape = shapes.get(name) or frame_shape(label_name(name), self.n_atoms, per_frame)
+        if shape is None or int(np.prod(shape)) != per_frame:
+            hint = " (a box has nine numbers: rows are lattice vectors)" if name == "box" else ""
+            raise FileError(
+                f"{where}: {per_frame} numbers a frame do not fit {self.n_atoms} atoms (as in {MARK}){hint};"
+                f" found shape {values.shape}"
+            )
+        return _Rows(values, n_frames, shape, where)
+
+    def _is_mixed(self) -> bool:
+        mixed = ["real_atom_types" in rows for rows in self._sets]
+        if any(mixed) and not all(mixed):
+            lacking = self._sets[mixed.index(False)]["coord"].where
+            raise FileError(f"{lacking}: some sets have real_atom_types.npy, but not the one of this file")
+        if any(mixed) and self._types.any():
+            raise FileError(
+                f"{self.path}/{MARK}: should hold zeros only, since real_atom_types.npy has the types;"
+                f" atom {int(self._types.argmax())} has {self._types.max()}"
+            )
+        if any(mixed) and self._names is None:
+            raise FileError(f"{self.path}/type_map.raw: there is no such file, but real_atom_types.npy refers to it")
+        return any(mixed)
+
+    # --- frames ---
+
+    def _frame_types(self, k: int, rows: dict[str, _Rows]) -> Array:
+        if not self.mixed:
+            return self._table[self._types]
+        found = rows["real_atom_types"][k]
+        n = len(self._table)
+        bad = np.flatnonzero((found != np.floor(found)) | (found < -1) | (found >= n))
+        if len(bad):
+            raise FileError(
+                f"{rows['real_atom_types'].where}: frame {k}, atom {bad[0]}: type {found[bad[0]]:g} is not in"
+                f" -1 ... {n - 1} (type_map.raw has {n} names; -1 is a virtual atom)"
+            )
+        return np.append(self._table, -1)[found.astype(np.int64)]
+
+    def _parameters(self, k: int, rows: dict[str, _Rows]) -> dict[str, Array | None]:
+        """Frame and atomic parameters as the model wants them; all that there are without a model."""
+        found = {name: rows[name][k] if name in rows else None for name in PARAMETERS}
+        if self._wants is None:
+            return found
+        fitting = self._wants.fitting_net
+        if found["fparam"] is None and fitting.default_fparam is not None:
+            found["fparam"] = np.array(fitting.default_fparam)
+        for name, wanted in (("fparam", fitting.numb_fparam), ("aparam", fitting.numb_aparam)):
+            value = found[name]
+            if not wanted:
+                found[name] = None
+            elif value is None or value.shape[-1] != wanted:
+                what = "there is no such file" if value is None else f"it has {value.shape[-1]}"
+                where = rows["coord"].where.replace("coord.npy", f"{name}.npy")
+                raise FileError(f"{where}: the model wants {wanted} numbers ({name}), but {what}")
+        return found
+
+
+def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
+    """Paths of the systems in and below the given folders and HDF5 files, sorted within each entry (spec data.md 5).
+
+    ``patterns``: take only directories that match one of these, as ``Path.rglob`` has it.  Raises FileError for an
+    entry that has no system.
+    """
+    found = []
+    for entry in [systems] if isinstance(systems, str | os.PathLike) else systems:
+        here = _below(os.fspath(entry), patterns)
+        if not here:
+            raise FileError(f"{entry}: expected systems (folders with {MARK}) in or below it, found none")
+        found += here
+    return found
+
+
+def _below(entry: str, patterns: Sequence[str] | None) -> list[str]:
+    if "#" in entry or is_hdf5(entry):
+        return list(groups(entry))
+    if not os.path.isdir(entry):
+        raise FileError(f"{entry}: there is no such directory (looked for it from {os.getcwd()})")
+    if patterns is None:
+        inside = [folder for folder, _, files in _walk(entry) if MARK in files]
+    else:
+        matching = {path for pattern in patterns for path in Path(entry).rglob(pattern)}
+        inside = [os.fspath(path) for path in matching if (path / MARK).is_file()]
+    return sorted(inside)
+
+
+def _walk(top: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` through links, each directory once."""
+    seen: set[str] = set()
+    for folder, below, files in os.walk(top, followlinks=True):
+        below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in seen]
+        seen.add(os.path.realpath(folder))
+        yield folder, below, files
