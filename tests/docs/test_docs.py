@@ -1,0 +1,39 @@
+"""What README and documentation show runs as it stands."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
+def test_examples_run(page, tmp_path, monkeypatch):
+    """All Python blocks of a page, one after the other, beside a model called water.dp."""
+    shutil.copy(ROOT / "tests" / "reference" / "baseline" / "model.dp", tmp_path / "water.dp")
+    frame = np.load(ROOT / "tests" / "reference" / "baseline" / "io.npz")
+    monkeypatch.chdir(tmp_path)
+    names = {"coords": frame["coord"], "types": frame["atype"], "cell": frame["box"]}
+    for code in examples(page):
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_every_setting_is_on_its_page():
+    import sys
+
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import hooks
+    finally:
+        sys.path.pop(0)
+    page = hooks.on_page_markdown((ROOT / "docs" / "settings.md").read_text())
+    for name in ("attn_layer", "update_g2_has_g1g1", "three_body_rcut", "numb_fparam", "padding_leak"):
+        assert name in page
