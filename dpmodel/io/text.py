@@ -55,9 +55,11 @@ def write_yaml(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
 
 def _encode(tree: Any, name: str) -> dict[str, Any]:
     def leaf(value: Any, flagged: bool, place: str) -> Any:
-        if not flagged or not isinstance(value, np.ndarray | np.generic):
+        if not flagged or value is None:
             return plain_value(value, place)
         array = check_array(value, place)
+        if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
+            return value
         numbers = array.tolist()
         text = {"@class": "np.ndarray", "@is_variable": True, "@version": 1, "dtype": array.dtype.name}
         if array.size == 0:  # nested lists lose the shape of an empty array

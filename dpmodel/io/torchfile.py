@@ -161,10 +161,11 @@ class _Writer:
                 self.value(member, f"{place}/{key}")
             self.parts.append(b"u")
         elif isinstance(value, list | tuple):
-            self.parts.append(b"](")
+            start, end = (b"](", b"e") if isinstance(value, list) else (b"(", b"t")
+            self.parts.append(start)
             for i, member in enumerate(value):
                 self.value(member, f"{place}/{i}")
-            self.parts.append(b"e")
+            self.parts.append(end)
         elif value is None or type(value) in (bool, int, float, str):
             self.parts.append(_plain(value))
         else:
