@@ -1,0 +1,1 @@
+"""Training: settings, statistics, losses, schedules, batches and the loop that every backend runs."""

@@ -1,0 +1,64 @@
+"""How many neighbours the training data have, and how close atoms come (spec training.md 7.4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dpmodel.data.neighbors import find_pairs, measure
+from dpmodel.data.structure import Structure
+from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.model.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Crowding:
+    """``most``: largest number of neighbours within each cutoff; ``shortest``: smallest distance, angstrom."""
+
+    most: dict[float, int]
+    shortest: float = np.inf
+
+    def __or__(self, other: "Crowding") -> "Crowding":
+        most = {cutoff: max(n, other.most.get(cutoff, 0)) for cutoff, n in self.most.items()}
+        return replace(self, most=other.most | most, shortest=min(self.shortest, other.shortest))
+
+
+def crowding(structures: Iterable[Structure], cutoffs: Sequence[float]) -> Crowding:
+    """What ``structures`` have strictly within each of ``cutoffs`` (angstrom), virtual atoms left out."""
+    found = Crowding(dict.fromkeys(cutoffs, 0))
+    for s in structures:
+        reach = max(cutoffs)
+        pairs = find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0)
+        edges = measure(pairs, s.positions, s.cell, reach)
+        counts = {c: np.bincount(edges.centre[edges.distance < c], minlength=1) for c in cutoffs}
+        most = {c: int(count.max()) for c, count in counts.items()}
+        found |= Crowding(most, float(edges.distance.min(initial=np.inf)))
+    return found
+
+
+def resolved(settings: ModelSettings, found: Crowding) -> ModelSettings:
+    """``settings`` with a number for every selection that is "auto"; raises SettingError if they then do not fit."""
+    data = settings.model_dump()
+    for cutoff, nsel, path in settings.descriptor.selections:
+        if isinstance(nsel, str):
+            section, name = path.split(".")
+            data["descriptor"][section][name] = automatic(found.most[cutoff], nsel)
+    return ModelSettings.read(data, "model")
+
+
+def automatic(most: int, nsel: str) -> int:
+    """The number that "auto" or "auto:f" stands for: f times the largest number, up to a multiple of four."""
+    factor = float(nsel.partition(":")[2] or 1.1)
+    return max(4, 4 * ((int(most * factor) + 3) // 4))
+
+
+def too_few(descriptor: DPA2Settings, found: Crowding) -> list[str]:
+    """One sentence for every selection that leaves out neighbours of the data."""
+    given: list[tuple[float, Any, str]] = descriptor.selections
+    short = [entry for entry in given if isinstance(entry[1], int) and entry[1] < found.most[entry[0]]]
+    return [
+        f"model.descriptor.{path} = {nsel} is too few: atoms have up to {found.most[cutoff]} neighbors within"
+        f" {cutoff:g} angstrom"
+        for cutoff, nsel, path in short
+    ]

@@ -1,0 +1,137 @@
+"""Statistics against deepmd-kit's (make_statistics.py), brute force, and cases worked out by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpmodel.data.structure import structures
+from dpmodel.data.systems import Frame
+from dpmodel.errors import SettingError
+from dpmodel.model.build import build
+from dpmodel.model.settings import ModelSettings
+from dpmodel.module import state
+from dpmodel.train.neighbors import automatic, crowding, resolved, too_few
+from dpmodel.train.statistics import energy_bias, output_bias, statistics, with_statistics
+from reference_cases import HERE as CASES
+from reference_cases import case
+
+REFERENCE = np.load(Path(__file__).parent / "statistics.npz")
+NAMES = sorted({key.partition("/")[0] for key in REFERENCE.files})
+PLACES = {
+    "repinit": "descriptor.repinit.near",
+    "three_body": "descriptor.three_body.near",
+    "repformer": "descriptor.repformer",
+    "fparam_avg": "fitting",
+    "fparam_inv_std": "fitting",
+    "aparam_avg": "fitting",
+    "aparam_inv_std": "fitting",
+}
+
+
+def script(name: str) -> ModelSettings:
+    data = json.loads((CASES / name / "input.json").read_text())
+    return ModelSettings.read(data.get("model", data))
+
+
+def frames(name: str, settings: ModelSettings) -> list[Frame]:
+    c = case(name)
+    given = c.frames
+    made = structures(
+        given.pop("coords"),
+        given.pop("types"),
+        given.pop("cell", None),
+        type_map=settings.type_map,
+        n_fparam=settings.fitting_net.numb_fparam,
+        n_aparam=settings.fitting_net.numb_aparam,
+        **given,
+    )
+    return [Frame(s, {"energy": e}) for s, e in zip(made, c.io["energy"].reshape(-1), strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore::dpmodel.errors.NeighborOverflowWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_deepmd_kit(name: str) -> None:
+    settings = script(name)
+    found = state(with_statistics(build(settings), settings, statistics(frames(name, settings), settings)))
+    for key in [key for key in REFERENCE.files if key.startswith(f"{name}/")]:
+        what, theirs = key.partition("/")[2], REFERENCE[key]
+        home, _, leaf = what.partition(".")
+        path = f"{PLACES[home]}.{leaf or home}" if home in PLACES else what
+        ours = found[path]
+        assert ours.shape == theirs.shape, what
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11, err_msg=what)
+
+
+def test_bias_of_types_that_can_be_told_apart() -> None:
+    counts = np.array([[2, 1], [1, 3], [4, 2], [1, 1]])
+    bias, deviation = output_bias(counts, counts @ [-3.0, 5.0])
+    np.testing.assert_allclose(bias, [-3.0, 5.0], rtol=1e-12)
+    assert deviation < 1e-12
+
+
+def test_bias_shared_by_types_that_always_come_together() -> None:
+    counts = np.array([[64, 128]] * 3)
+    bias, _ = output_bias(counts, np.array([-10.0, -11.0, -12.0]))
+    np.testing.assert_allclose(bias, -11.0 * np.array([64, 128]) / (64**2 + 128**2), rtol=1e-12)
+
+
+def test_preset_and_excluded_types() -> None:
+    counts = np.array([[2, 1, 1], [1, 3, 1], [4, 2, 0]])
+    values = counts @ [1.5, 5.0, 0.0]
+    bias, _ = output_bias(counts, values, preset=[1.5, None, None], excluded=[2])
+    np.testing.assert_allclose(bias, [1.5, 5.0, 0.0], atol=1e-12)
+
+
+def test_frames_without_energy_do_not_count() -> None:
+    settings = script("baseline")
+    given = frames("baseline", settings)
+    unlabelled = [*given, Frame(given[0].structure)]
+    a, b = (energy_bias(statistics(f, settings), settings)[0] for f in (given, unlabelled))
+    np.testing.assert_array_equal(a, b)
+    nothing = energy_bias(statistics(unlabelled[-1:], settings), settings)
+    assert not nothing[0].any()
+    assert (nothing[1] == 1).all()
+
+
+def simple_cubic(n: int, spacing: float) -> list:
+    """n^3 atoms of a cubic lattice."""
+    grid = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * spacing
+    return structures(grid, np.zeros(n**3, dtype=int), np.eye(3) * n * spacing, type_map=["A"])
+
+
+def test_crowding_of_a_lattice() -> None:
+    found = crowding(simple_cubic(2, 2.0), [1.9, 2.0, 2.1, 2.9])  # strictly within: 2.0 counts none
+    assert found.most == {1.9: 0, 2.0: 0, 2.1: 6, 2.9: 18}
+    assert found.shortest == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("most", "nsel", "expected"), [(6, "auto", 8), (10, "auto:1.0", 12), (40, "auto:1.2", 48)])
+def test_automatic_selection(most: int, nsel: str, expected: int) -> None:
+    assert automatic(most, nsel) == expected
+
+
+def test_selection_from_data() -> None:
+    data = script("baseline").model_dump()
+    data["descriptor"]["repinit"]["nsel"] = "auto:1.5"
+    data["descriptor"]["repformer"]["nsel"] = "auto"
+    settings = ModelSettings.read(data)
+    given = [f.structure for f in frames("baseline", script("baseline"))]
+    found = crowding(given, [cutoff for cutoff, _, _ in settings.descriptor.selections])
+    new = resolved(settings, found)
+    d = new.descriptor
+    assert d.repinit.nsel == automatic(found.most[d.repinit.rcut], "auto:1.5")
+    assert d.repformer.nsel == automatic(found.most[d.repformer.rcut], "auto")
+    assert not too_few(d, found)
+
+
+def test_selections_that_do_not_fit_each_other() -> None:
+    data = script("baseline").model_dump()
+    data["descriptor"]["repinit"]["nsel"] = "auto"
+    data["descriptor"]["repformer"]["nsel"] = 1000
+    with pytest.raises(SettingError, match="nsel"):
+        resolved(
+            ModelSettings.read(data),
+            crowding(simple_cubic(2, 2.0), [data["descriptor"][b]["rcut"] for b in ("repinit", "repformer")]),
+        )
