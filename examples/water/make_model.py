@@ -72,15 +72,14 @@ def model_of(frames: list[Frame], settings: ModelSettings, found: Crowding, seed
 
 
 def main(
-    data: Annotated[list[Path], typer.Option(help="Systems, or folders with systems.")] = sorted(
-        HERE.glob("data/train_*")
-    ),
+    data: Annotated[Path, typer.Option(help="Folder with the training systems.")] = HERE / "data",
+    pattern: Annotated[str, typer.Option(help="Which folders in it are systems to train on.")] = "train_*",
     output: Annotated[Path, typer.Option(help="Where the model goes.")] = HERE / "water.dp",
     seed: Annotated[int, typer.Option(help="Seed of the parameters.")] = 1,
 ) -> None:
     """Make the model."""
     settings = ModelSettings.read(SETTINGS, "model")
-    paths = find_systems([str(path) for path in data])
+    paths = find_systems(str(data), [pattern])
     frames = [frame for path in paths for frame in System(path, settings)]
     found = crowding([frame.structure for frame in frames], [cutoff for cutoff, _, _ in settings.descriptor.selections])
     made = model_of(frames, settings, found, seed)
