@@ -30,7 +30,7 @@ def sample(io: dict[str, np.ndarray]) -> dict[str, Any]:
     data = {"coord": io["coord"], "atype": types, "energy": io["energy"].reshape(-1, 1)}
     data |= {"natoms": natoms, "real_natoms_vec": natoms}
     data |= {key: io[key] for key in ("fparam", "aparam") if key in io}
-    found = {key: torch.as_tensor(value) for key, value in data.items()}
+    found: dict[str, Any] = {key: torch.as_tensor(value) for key, value in data.items()}
     found["box"] = torch.as_tensor(io["box"].reshape(n_frames, 9)) if "box" in io else None
     return found | {f"find_{key}": 1.0 for key in ("energy", "fparam", "aparam")}
 
@@ -65,5 +65,5 @@ def statistics(name: str) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     every = {f"{name}/{key}": value for name in NAMES for key, value in statistics(name).items()}
-    np.savez(HERE / "statistics.npz", **every)
+    np.savez(HERE / "statistics.npz", allow_pickle=False, **every)
     print(f"{len(every)} arrays of {len(NAMES)} cases")
