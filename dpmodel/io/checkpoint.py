@@ -183,7 +183,7 @@ def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str
         state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(default)
     distances = [home["min_nbor_dist"] for home in (tree.get("@variables") or {}, tree) if "min_nbor_dist" in home]
     state["min_nbor_dist"] = np.asarray(distances[0] if distances else -1.0, dtype=np.float64)
-    params = (tree.get("model_def_script") or {}) | _script(settings)
+    params = (tree.get("model_def_script") or {}) | _script(settings) | _polar(tree["model"], settings, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 
@@ -197,6 +197,16 @@ def _arrays(tree: Any, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
 
 
 def _script(settings: ModelSettings) -> dict[str, Any]:
-    """The model section that describes the model; statistics of its training stay as the old script has them."""
-    dumped = settings.model_dump()
-    return {key: value for key, value in dumped.items() if not key.startswith("data_")}
+    """The model section that describes the model; what it says of training stays as the old script has it."""
+    return {key: value for key, value in settings.model_dump().items() if not key.startswith("data_")}
+
+
+def _polar(model: Mapping[str, Any], settings: ModelSettings, file: str) -> dict[str, Any]:
+    """The part of a polar fitting net that a checkpoint keeps among the settings."""
+    variables = model["fitting"]["@variables"]
+    if np.any(variables.get("constant_matrix", 0)):
+        raise FileError(f"{file}: /model/fitting/@variables/constant_matrix: expected zeros, as PyTorch checkpoints "
+                        "do not hold it, found other numbers; write .dp or .yaml instead")  # fmt: skip
+    if "scale" not in variables:
+        return {}
+    return {"fitting_net": settings.fitting_net.model_dump() | {"scale": variables["scale"].ravel().tolist()}}

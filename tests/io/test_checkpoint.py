@@ -1,0 +1,197 @@
+"""deepmd-kit's checkpoints against its own conversion of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpmodel.errors import FileError
+from dpmodel.io.checkpoint import (
+    checkpoint_to_tree,
+    heads,
+    read_checkpoint,
+    save_checkpoint,
+    tensor_name,
+    tree_to_checkpoint,
+)
+from dpmodel.io.container import read_tree, write_tree
+from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
+from trees import MODELS, TRAINED, assert_same, differences
+
+PAIRS = [("model.ckpt-300.pt", "single.dp"), ("single.pth", "single.dp"), ("bfloat16.pt", "bfloat16.dp")]
+STAMPS = {"/software", "/version", "/time", "/pt_version"}  # of the conversion
+REPINIT = ("descriptor", "repinit_variable")
+
+
+def state_and_params(name: str):
+    state = read_torchfile(TRAINED / name)["model"]
+    return state, state["_extra_state"]["model_params"]
+
+
+@pytest.mark.parametrize(("checkpoint", "converted"), PAIRS)
+def test_the_tree_is_deepmd_kits_own_key_by_key_and_bit_for_bit(checkpoint, converted):
+    assert set(differences(read_checkpoint(TRAINED / checkpoint), read_tree(TRAINED / converted))) <= STAMPS
+
+
+def test_compressed_torchscript():
+    """Like the uncompressed model, plus its tables (spec compression.md 7)."""
+    tree, plain = read_checkpoint(TRAINED / "strip_c.pth"), read_tree(TRAINED / "strip.dp")
+    compress = tree["model"]["descriptor"]["repinit_variable"].pop("compress")
+    assert tree["model"]["descriptor"]["@version"] == 4
+    assert set(differences(tree, plain)) <= STAMPS | {"/model/descriptor/@version"}
+    assert compress["geo_compress"] is True
+    tables = compress["@variables"]
+    width = 32  # of the embedding
+    assert tables["type_embd_data"].shape == (9, width)  # (types + 1)^2
+    assert [t.shape for t in tables["compress_data"]] == [(100, 6 * width)]
+    lower, upper, maximum, stride, wide_stride, _ = tables["compress_info"][0]
+    assert (maximum, stride, wide_stride) == (5 * upper, 0.01, 0.1)
+    assert lower == int(lower) < upper == int(upper)
+
+
+def test_multi_task_heads():
+    state, params = state_and_params("mt.ckpt-20.pt")
+    assert list(heads(params)) == ["A", "B"]
+    trees = {head: read_checkpoint(TRAINED / "mt.ckpt-20.pt", head) for head in "AB"}
+    assert [trees[head]["model"]["fitting"]["neuron"] for head in "AB"] == [[48, 48, 48], [24, 24]]
+    shared = [d for d in differences(trees["A"]["model"], trees["B"]["model"]) if d.startswith("/descriptor")]
+    assert shared == []
+    for head, tree in trees.items():
+        bias = state[f"model.{head}.atomic_model.out_bias"]
+        assert_same(tree["model"]["@variables"]["out_bias"], bias)
+        assert tree["model_def_script"] == params["model_dict"][head]
+    params["model_dict"]["A"]["model_branch_alias"] = ["water"]
+    assert differences(checkpoint_to_tree(state, params, "water")["model"], trees["A"]["model"]) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [(None, "expected one of the heads 'A', 'B', which was not chosen"), ("C", "expected .* 'A', 'B', not 'C'")],
+)
+def test_the_head_must_be_chosen(head, message):
+    with pytest.raises(FileError, match=f"mt.ckpt-20.pt: {message}"):
+        read_checkpoint(TRAINED / "mt.ckpt-20.pt", head)
+
+
+def test_a_single_task_has_the_head_default():
+    read_checkpoint(TRAINED / "model.ckpt-300.pt", "Default")
+    with pytest.raises(FileError, match="heads 'Default', not 'A'"):
+        read_checkpoint(TRAINED / "model.ckpt-300.pt", "A")
+
+
+def test_back_to_the_names_of_the_checkpoint():
+    state, params = state_and_params("model.ckpt-300.pt")
+    ours = tree_to_checkpoint(read_checkpoint(TRAINED / "model.ckpt-300.pt"))
+    extra, ours_extra = state.pop("_extra_state"), ours.pop("_extra_state")
+    assert differences(ours, state) == []
+    assert extra["train_infos"].keys() == ours_extra["train_infos"].keys()
+    assert ours_extra["model_params"]["info"] == params["info"]
+
+
+def test_names_of_torchscript_are_the_same_without_prefix():
+    theirs = script_state(read_torchfile(TRAINED / "single.pth"))
+    ours = tree_to_checkpoint(read_tree(TRAINED / "single.dp"))
+    names = {name.removeprefix("model.Default.") for name in ours} - {"_extra_state"}
+    assert names == {name for name in theirs if not name.endswith("emask.type_mask")}
+
+
+CASES = [p for p in MODELS if p.parent != TRAINED]
+POLAR = [p for p in CASES if "polar" in p.parent.name]
+every_case = pytest.mark.parametrize("path", [p for p in CASES if p not in POLAR], ids=lambda p: p.parent.name)
+
+
+@every_case
+def test_every_reference_model_as_checkpoint_and_back(path: Path, tmp_path):
+    tree = read_tree(path)
+    save_checkpoint(tmp_path / "a.pt", tree)
+    again = read_checkpoint(tmp_path / "a.pt")
+    assert [d for d in differences(again["model"], tree["model"]) if not d.endswith("/atom_ener")] == []
+    write_tree(tmp_path / "b.dp", again)
+    assert_same(read_tree(tmp_path / "b.dp"), again)
+
+
+@every_case
+def test_the_input_script_gives_the_settings(path: Path):
+    """deepmd-kit made the tree from ``input.json``, and so do we; some cases name their precision in one place only."""
+    tree = read_tree(path)
+    params = json.loads((path.parent / "input.json").read_text())["model"]
+    again = checkpoint_to_tree(tree_to_checkpoint(tree), params)
+    found = differences(again["model"], tree["model"])
+    assert [d for d in found if not d.endswith(("/precision", "/atom_ener"))] == []
+
+
+@pytest.mark.parametrize("path", POLAR, ids=lambda p: p.parent.name)
+def test_polar_models_keep_their_scale_but_not_their_constants(path: Path):
+    tree = read_tree(path)
+    variables = tree["model"]["fitting"]["@variables"]
+    variables["constant_matrix"] = np.asarray([0.0, 0.5])
+    with pytest.raises(FileError, match=r"m.pt: /model/fitting/@variables/constant_matrix: expected zeros.*write .dp"):
+        tree_to_checkpoint(tree, "m.pt")
+    variables["constant_matrix"] = np.zeros(2)
+    state = tree_to_checkpoint(tree)
+    again = checkpoint_to_tree(state, state["_extra_state"]["model_params"])
+    assert differences(again["model"], tree["model"]) == []
+
+
+def test_the_table_of_names():
+    assert tensor_name(("@variables", "out_bias")) == "atomic_model.out_bias"
+    assert tensor_name((*REPINIT, "@variables", "davg")) == "atomic_model.descriptor.repinit.mean"
+    net = (*REPINIT, "embeddings_strip", "networks", "0", "layers", "1", "@variables")
+    assert tensor_name((*net, "w")).endswith("repinit.filter_layers_strip.networks.0.layers.1.matrix")
+    norm = ("descriptor", "repformers_variable", "repformer_layers", "2", "attn2_lm", "@variables", "b")
+    assert tensor_name(norm) == "atomic_model.descriptor.repformers.layers.2.attn2_lm.bias"
+
+
+OLDER = ["repinit_three_body.type_embd_data", "repinit_three_body.compress_info.0", "repinit.compress_data.0"]
+
+
+def test_names_that_older_checkpoints_lack():
+    state, params = state_and_params("model.ckpt-300.pt")
+    whole = checkpoint_to_tree(state, params)
+    for name in OLDER:
+        del state[f"model.Default.atomic_model.descriptor.{name}"]
+    del state["model.Default.min_nbor_dist"]
+    assert differences(checkpoint_to_tree(state, params), whole) == ["/@variables/min_nbor_dist"]
+
+
+def test_an_unknown_distance_is_left_out():
+    state, params = state_and_params("model.ckpt-300.pt")
+    state["model.Default.min_nbor_dist"] = np.asarray(-1.0)
+    tree = checkpoint_to_tree(state, params)
+    assert tree["@variables"] == {}
+    assert_same(tree_to_checkpoint(tree)["model.Default.min_nbor_dist"], np.asarray(-1.0))
+
+
+def test_a_missing_tensor_is_named():
+    state, params = state_and_params("model.ckpt-300.pt")
+    del state["model.Default.atomic_model.descriptor.repformers.layers.1.linear1.bias"]
+    with pytest.raises(FileError, match=r"f.pt: expected a tensor \S+layers\.1\.linear1\.bias.*found none"):
+        checkpoint_to_tree(state, params, file="f.pt")
+
+
+def test_an_unknown_tensor_is_named():
+    state, params = state_and_params("model.ckpt-300.pt")
+    state["model.Default.atomic_model.descriptor.repformers.layers.3.linear1.bias"] = np.ones(2)
+    with pytest.raises(FileError, match=r"found 1 more: atomic_model\.\S+layers\.3\.linear1\.bias"):
+        checkpoint_to_tree(state, params)
+
+
+def test_wrong_settings_are_named():
+    state, params = state_and_params("model.ckpt-300.pt")
+    params["descriptor"]["repinit"]["rcut"] = -1.0
+    with pytest.raises(FileError, match=r"f.pt: model_params.*repinit.rcut should be above 0"):
+        checkpoint_to_tree(state, params, file="f.pt")
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1], {"model": {"_extra_state": {}}}, {"model": 3}, None])
+def test_other_pytorch_files(value, tmp_path):
+    write_checkpoint(tmp_path / "a.pt", value)
+    with pytest.raises(FileError, match="expected a checkpoint of deepmd-kit"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("params", [3, [], {"model_dict": {}}, {"model_dict": {"A": 3}}, {}])
+def test_model_params_of_another_kind(params):
+    with pytest.raises(FileError):
+        checkpoint_to_tree({}, params)
