@@ -82,17 +82,21 @@ class Evaluator:
     def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
         """Predictions of all frames, one each, a batch of them at a time."""
         for batch in _batches(frames, BATCH):
-            graph, positions = build_graph(batch, self.selection, strict=strict), flat_positions(batch)
-            if self.file.settings.fitting_net.type != "ener":
-                yield self._other(batch, graph, positions, wants)
-                continue
-            values = self._energies(graph, positions, wants.forces)
-            values.pop("atom_virial", None) if wants.atom_virial is None else None
-            if wants.atom_virial == "dense":
-                values["atom_virial"] = self._dense_virial(graph, positions, batch)
-            if wants.hessian:
-                values["hessian"] = self._hessian(graph, positions, batch)
-            yield [Prediction(**_of_frame(values, f, batch)) for f in range(len(batch))]
+            yield self.predictions(batch, build_graph(batch, self.selection, strict=strict), wants)
+
+    def predictions(self, frames: Sequence[Structure], graph: Graph, wants: Wants) -> list[Prediction]:
+        """Predictions of the frames of ``graph``, one each."""
+        positions = flat_positions(frames)
+        if self.file.settings.fitting_net.type != "ener":
+            return self._other(frames, graph, positions, wants)
+        values = self._energies(graph, positions, wants.forces)
+        if wants.atom_virial is None:
+            values.pop("atom_virial", None)
+        if wants.atom_virial == "dense":
+            values["atom_virial"] = self._dense_virial(graph, positions, frames)
+        if wants.hessian:
+            values["hessian"] = self._hessian(graph, positions, frames)
+        return [Prediction(**_of_frame(values, f, frames)) for f in range(len(frames))]
 
     def describe(self, frames: Sequence[Structure], *, strict: bool) -> np.ndarray:
         """The descriptor of frames of the same size, (nf, n, dim) float64; zero for virtual atoms."""

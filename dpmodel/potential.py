@@ -95,7 +95,7 @@ class Potential:
     def __init__(self, file: ModelFile, engine: Engine, *, strict: bool = False) -> None:
         self.file, self.engine, self.strict = file, engine, strict
         self.settings = file.settings
-        self._evaluator = Evaluator(file, engine)
+        self.evaluator = Evaluator(file, engine)
 
     @property
     def type_map(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class Potential:
     @property
     def model(self) -> Model:
         """The module tree with the engine's arrays: ``model.descriptor.call(...)`` is deepmd-kit's interface."""
-        return self._evaluator.rebuild(self._evaluator.state)
+        return self.evaluator.rebuild(self.evaluator.state)
 
     def __repr__(self) -> str:
         kind, where = self.settings.fitting_net.type, f"{self.engine.name} on {self.engine.device}"
@@ -160,7 +160,7 @@ class Potential:
         frames = structures(
             coords, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
         )
-        parts = self._evaluator.evaluate(frames, wants, strict=self.strict)
+        parts = self.evaluator.evaluate(frames, wants, strict=self.strict)
         return stack([prediction for part in parts for prediction in part])
 
     def evaluate_many(
@@ -177,11 +177,11 @@ class Potential:
         Frames share calls as far as memory allows.  ``progress`` is told after each call how many frames are done.
         """
         wants = Wants.of(forces, atom_virial, hessian)
-        given = [self._structure(frame) for frame in frames]
+        given = [self.structure(frame) for frame in frames]
         if not given:
             raise InputError("there are no frames")
         done: list[Prediction] = []
-        for part in self._evaluator.evaluate(given, wants, strict=self.strict):
+        for part in self.evaluator.evaluate(given, wants, strict=self.strict):
             done += part
             if progress is not None:
                 progress(len(done))
@@ -190,13 +190,14 @@ class Potential:
     def describe(self, coords: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
         """The descriptor of each atom, (nf, n, dim) float64, dimensionless; arguments as for ``evaluate``."""
         frames = structures(coords, types, cell, pbc, type_map=self.type_map)
-        return self._evaluator.describe(frames, strict=self.strict)
+        return self.evaluator.describe(frames, strict=self.strict)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit."""
         write_model(path, self.file)
 
-    def _structure(self, frame: Any) -> Structure:
+    def structure(self, frame: Any) -> Structure:
+        """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""
         return frame if isinstance(frame, Structure) else from_ase(frame, self.type_map, **self._parameters())
 
     def _parameters(self) -> dict[str, Any]:
