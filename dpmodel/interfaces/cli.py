@@ -21,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+data = typer.Typer(help="Training data.", no_args_is_help=True)
+app.add_typer(data, name="data")
 told = Console(stderr=True, highlight=False)
 
 Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml).", show_default=False)]
@@ -71,6 +73,18 @@ def show(model: Model, head: Head = None) -> None:
     from dpmodel.interfaces.show import show_file
 
     Console(highlight=False).print(show_file(model, head))
+
+
+@data.command("check")
+def check_data(
+    paths: Annotated[list[Path], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
+    too_close: Annotated[float, typer.Option(help="Pairs below this distance are bad data (angstrom).")] = 0.5,
+    absurd_force: Annotated[float, typer.Option(help="Forces above this are bad data (eV/angstrom).")] = 1000.0,
+) -> None:
+    """Show what systems hold, and find bad data in them: file and frame."""
+    from dpmodel.interfaces.data import check_paths
+
+    check_paths([str(path) for path in paths], Console(), told, too_close, absurd_force)
 
 
 def main() -> None:

@@ -1,0 +1,71 @@
+"""``dpmodel data check``: what it says of good and of bad data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dpmodel.data.check import check_system
+from dpmodel.errors import FileError
+from dpmodel.interfaces.cli import app
+
+POSITIONS = np.array([[0.0, 0, 0], [0.97, 0, 0], [-0.24, 0.94, 0]])
+
+
+def write(root: Path, nf: int = 3) -> Path:
+    (root / "set.000").mkdir(parents=True)
+    (root / "type.raw").write_text("0 1 1")
+    (root / "type_map.raw").write_text("O H")
+    np.save(root / "set.000/coord.npy", np.tile(POSITIONS.ravel(), (nf, 1)))
+    np.save(root / "set.000/box.npy", np.tile(np.diag([9.0, 9.0, 9.0]).ravel(), (nf, 1)))
+    np.save(root / "set.000/energy.npy", np.zeros(nf))
+    np.save(root / "set.000/force.npy", np.full((nf, 9), 2.0))
+    return root
+
+
+def change(root: Path, name: str, frame: int, value: np.ndarray | float) -> None:
+    array = np.load(root / "set.000" / name)
+    array[frame] = value
+    np.save(root / "set.000" / name, array)
+
+
+def test_good_data(tmp_path: Path) -> None:
+    report = check_system(str(write(tmp_path / "s")))
+    assert (report.n_frames, report.n_atoms, report.labels) == (3, 3, ("energy", "force"))
+    assert report.elements == {"O": 3, "H": 6}
+    assert report.shortest == pytest.approx(0.97)
+    assert report.largest_force == pytest.approx(2.0 * 3**0.5)
+    assert report.problems == []
+
+
+def test_shortest_pair_across_the_boundary(tmp_path: Path) -> None:
+    root = write(tmp_path / "s")
+    change(root, "coord.npy", 1, np.array([0.0, 0, 0, 8.1, 0, 0, 4, 4, 4]))
+    assert check_system(str(root)).shortest == pytest.approx(0.9)
+
+
+def test_every_problem_has_its_frame(tmp_path: Path) -> None:
+    root = write(tmp_path / "s", nf=5)
+    change(root, "coord.npy", 1, np.nan)
+    change(root, "coord.npy", 2, np.array([0.0, 0, 0, 0.2, 0, 0, 4, 4, 4]))
+    change(root, "force.npy", 4, 1e5)
+    problems = check_system(str(root)).problems
+    assert len(problems) == 3
+    for problem, words in zip(
+        problems, ("coord.npy: frame 1", "frame 2: atoms 0 and 1", "frame 4: the force"), strict=True
+    ):
+        assert words in problem.replace("atoms 1 and 0", "atoms 0 and 1")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    write(tmp_path / "good")
+    result = CliRunner().invoke(app, ["data", "check", str(tmp_path)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "O1 H2" in result.output or "H2 O1" in result.output
+    bad = write(tmp_path / "worse")
+    change(bad, "energy.npy", 2, np.inf)
+    result = CliRunner().invoke(app, ["data", "check", str(tmp_path)], env={"COLUMNS": "200"})
+    assert isinstance(result.exception, FileError)
+    assert "1 of 2 systems" in str(result.exception)
+    assert "energy.npy: frame 2" in result.output
