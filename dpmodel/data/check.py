@@ -16,7 +16,7 @@ ABSURD_FORCE = 1e3  # eV/angstrom on one atom
 
 @dataclass
 class Report:
-    """One system: ``elements`` counts atoms over all frames, ``shortest`` is in angstrom, ``problems`` name the frame."""
+    """One system: ``elements`` counts atoms over all frames, ``shortest`` is in angstrom, ``problems`` name frames."""
 
     path: str
     n_frames: int = 0

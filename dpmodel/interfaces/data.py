@@ -32,9 +32,10 @@ def check_paths(paths: Sequence[str], out: Console, told: Console, too_close: fl
 
 def table(reports: Sequence[Report]) -> Table:
     """One row for each system."""
-    result = Table(
-        "system", "frames", "atoms", "elements", "labels", "shortest (A)", "largest force (eV/A)", "problems"
-    )
+    result = Table()
+    result.add_column("system", overflow="fold")
+    for name in ("frames", "atoms", "elements", "labels", "closest\nA", "force\neV/A", "bad"):
+        result.add_column(name)
     for r in reports:
         elements = " ".join(f"{name}{count / max(1, r.n_frames):.3g}" for name, count in sorted(r.elements.items()))
         force = f"{r.largest_force:.3g}" if "force" in r.labels else "-"
