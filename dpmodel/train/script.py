@@ -1,0 +1,242 @@
+"""The whole input file (spec training.md 1, 9.1), brought to one form: single-task training is one task."""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import yaml
+from pydantic import Field
+
+from dpmodel.errors import FileError, SettingError
+from dpmodel.model.settings import ModelSettings
+from dpmodel.settings import ANY, Settings, setting
+from dpmodel.train.settings import (
+    AdamSettings,
+    CommonTraining,
+    LossSettings,
+    MultiTraining,
+    OptimizerSettings,
+    ScheduleSettings,
+    TaskData,
+    TrainingSettings,
+)
+
+SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's checkpoints have it
+SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
+OPTIMIZER_KEYS = {"opt_type": "type"} | {key: key for key in ("adam_beta1", "adam_beta2", "weight_decay")}
+
+
+class Link(NamedTuple):
+    """Tasks that share a descriptor or a fitting net: ``members`` are (task, level), those that share most first."""
+
+    part: str
+    members: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model, what it is trained on, and how its errors count."""
+
+    name: str
+    model: ModelSettings
+    loss: LossSettings
+    data: TaskData
+
+
+class CommonScript(Settings):
+    """What input files of one and of several tasks have in common."""
+
+    learning_rate: ScheduleSettings = setting(..., "How the learning rate goes with the steps.")
+    optimizer: OptimizerSettings = setting(AdamSettings(), "How parameters follow from gradients.")
+
+    ignored: ClassVar = {"validating": ANY, "nvnmd": ANY}
+
+
+class SingleScript(CommonScript):
+    """The input file of single-task training."""
+
+    model: ModelSettings = setting(..., "The model.")
+    loss: LossSettings = setting(LossSettings(), "How far predictions are from the labels.")
+    training: TrainingSettings = setting(..., "Data, number of steps, files.")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _trainable(self.model, "model")
+        yield from _warm_up_ends(self)
+
+    def tasks(self) -> dict[str, Task]:
+        """The one task."""
+        return {SINGLE: Task(SINGLE, self.model, self.loss, self.training)}
+
+
+class MultiModel(Settings):
+    """Models that share parts."""
+
+    model_dict: Annotated[dict[str, ModelSettings], Field(min_length=1)] = setting(..., "The model of each task.")
+    shared_dict: dict[str, Any] = setting({}, "Parts that branches name instead of having their own.")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        models = self.model_dict
+        for name, model in models.items():
+            yield from _trainable(model, f"model_dict.{name}")
+            if model.type_map != next(iter(models.values())).type_map:
+                yield f"model_dict.{name}.type_map", "should be that of all branches: put it into shared_dict"
+        if len({model.data_stat_protect for model in models.values()}) > 1:
+            yield "model_dict", "should have the same data_stat_protect in all branches"
+        widths = {model.fitting_net.dim_case_embd for model in models.values()}
+        if len(widths) > 1 or 0 < max(widths) < len(models):
+            yield "model_dict", f"should have the same dim_case_embd everywhere, 0 or at least {len(models)}"
+        if "RANDOM" in models:
+            yield "model_dict.RANDOM", "is a reserved name"
+
+
+class MultiScript(CommonScript):
+    """The input file of multi-task training."""
+
+    model: MultiModel = setting(..., "The models.")
+    loss_dict: dict[str, LossSettings] = setting({}, "The loss of each task.")
+    training: MultiTraining = setting(..., "Data, number of steps, files.")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        names = list(self.model.model_dict)
+        for path, given in (("loss_dict", self.loss_dict), ("training.data_dict", self.training.data_dict)):
+            for name in sorted(set(names) ^ set(given)):
+                if name in given:
+                    yield f"{path}.{name}", f"is not one of the branches {', '.join(names)} of model.model_dict"
+                elif given or path != "loss_dict":
+                    yield f"{path}.{name}", "is required: model.model_dict has this branch"
+        yield from _warm_up_ends(self)
+
+    def tasks(self) -> dict[str, Task]:
+        """The tasks in the order of ``model_dict``."""
+        data, losses = self.training.data_dict, self.loss_dict
+        return {
+            name: Task(name, model, losses.get(name, LossSettings()), data[name])
+            for name, model in self.model.model_dict.items()
+        }
+
+
+def _trainable(model: ModelSettings, path: str) -> Iterator[tuple[str, str]]:
+    if model.fitting_net.type != "ener":
+        yield (
+            f"{path}.fitting_net.type",
+            f"should be 'ener': other heads are not trained here, got {model.fitting_net.type!r}",
+        )
+
+
+def _warm_up_ends(script: Any) -> Iterator[tuple[str, str]]:
+    n_steps, warm_up = script.training.numb_steps, script.learning_rate.warmup_steps
+    if n_steps and warm_up >= n_steps:
+        yield "learning_rate.warmup_steps", f"should be below the number of steps, {n_steps}, got {warm_up}"
+
+
+@dataclass(frozen=True)
+class Script:
+    """A checked input file; ``settings`` are its sections with all defaults."""
+
+    settings: SingleScript | MultiScript
+    tasks: dict[str, Task]
+    links: tuple[Link, ...] = ()
+
+    @property
+    def training(self) -> CommonTraining:
+        """The section ``training``."""
+        return self.settings.training
+
+    @property
+    def multi(self) -> bool:
+        """Whether the file is one of multi-task training."""
+        return isinstance(self.settings, MultiScript)
+
+
+def read_script(data: Any) -> Script:
+    """The input file whose content (nested mappings, as from JSON) is ``data``.
+
+    Raises
+    ------
+    SettingError
+        Naming every unknown, missing, ill-typed or inconsistent setting by its path.
+    """
+    if not isinstance(data, Mapping):
+        raise SettingError(f"input should be a section {{...}}, got {type(data).__name__}")
+    data = _modern(dict(data))
+    if not (isinstance(data.get("model"), Mapping) and "model_dict" in data["model"]):
+        single = SingleScript.read(data)
+        return Script(single, single.tasks())
+    model, links = expanded(data["model"])
+    several = MultiScript.read(data | {"model": model})
+    return Script(several, several.tasks(), links)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3, which has no point, for text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def load_script(path: str | os.PathLike[str]) -> Script:
+    """The input file at ``path``, JSON or YAML."""
+    try:
+        text = Path(path).read_text("utf-8")
+        data = json.loads(text) if Path(path).suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read: {error}") from error
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise FileError(f"{path}: expected JSON or YAML: {error}") from error
+    return read_script(data)
+
+
+def _modern(data: dict[str, Any]) -> dict[str, Any]:
+    """Keys of the optimizer moved from ``training``, where old files have them."""
+    training = data.get("training")
+    old = [key for key in OPTIMIZER_KEYS if isinstance(training, Mapping) and key in training]
+    if not old:
+        return data
+    moves = ", ".join(f"'training.{key}' is now 'optimizer.{OPTIMIZER_KEYS[key]}'" for key in old)
+    warnings.warn(f"old names of settings: {moves}", UserWarning, stacklevel=3)
+    assert isinstance(training, Mapping)
+    optimizer = {OPTIMIZER_KEYS[key]: training[key] for key in old} | dict(data.get("optimizer") or {})
+    kept = {key: value for key, value in training.items() if key not in old}
+    return data | {"training": kept, "optimizer": optimizer}
+
+
+def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]]:
+    """The model section with names of shared parts replaced by the parts, and who shares them (spec training.md 9)."""
+    shared, branches = model.get("shared_dict") or {}, model["model_dict"]
+    if not isinstance(shared, Mapping) or not isinstance(branches, Mapping):
+        raise SettingError("model.model_dict and model.shared_dict should be sections {...}")
+    defaults = {key: value for key, value in model.items() if key not in ("shared_dict", "model_dict")}
+    members: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    result: dict[str, Any] = {}
+    for name, branch in branches.items():
+        if str(name).startswith("_"):
+            continue
+        result[name] = new = defaults | dict(branch)
+        for part in [part for part in SHARED if isinstance(new.get(part), str)]:
+            key, level = _reference(new[part], f"model.model_dict.{name}.{part}", shared)
+            new[part] = shared[key]
+            members.setdefault((part, key), []).append((name, level))
+    links = [
+        Link(part, tuple(sorted(found, key=lambda member: member[1])))
+        for (part, _), found in members.items()
+        if part != "type_map" and len(found) > 1
+    ]
+    return {"model_dict": result, "shared_dict": dict(shared)}, tuple(links)
+
+
+def _reference(text: str, path: str, shared: Mapping[str, Any]) -> tuple[str, int]:
+    """The key and the level in "key:level"."""
+    key, colon, level = text.partition(":")
+    if key not in shared:
+        raise SettingError(
+            f"{path} should be a section or one of {', '.join(shared) or 'model.shared_dict'}, got {text!r}"
+        )
+    allowed = (0, 1) if path.endswith("descriptor") else (0,)
+    if colon and level not in map(str, allowed):
+        raise SettingError(f"{path} has levels {', '.join(map(str, allowed))} of sharing, got {level!r}")
+    return key, int(level or 0)

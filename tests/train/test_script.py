@@ -1,0 +1,223 @@
+"""Input files: defaults of the specification, every cross check, old names, multi-task references."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpmodel.errors import FileError, SettingError
+from dpmodel.train.script import Link, load_script, read_script
+from dpmodel.train.settings import (
+    AdamSettings,
+    AdamWSettings,
+    CosineSchedule,
+    ExpSchedule,
+    LossSettings,
+    TrainingSettings,
+    ValidationData,
+    WSDSchedule,
+)
+from sample_settings import MODEL
+
+# The tables of training.md 1.4 - 1.7
+
+SCHEDULE = {
+    "stop_lr": None,
+    "stop_lr_ratio": None,
+    "warmup_steps": 0,
+    "warmup_ratio": None,
+    "warmup_start_factor": 0.0,
+    "scale_by_worker": "linear",
+}
+DATA = {"rglob_patterns": None, "batch_size": "auto", "auto_prob": "prob_sys_size", "sys_probs": None}
+DEFAULTS = [
+    (ExpSchedule, {"start_lr": 1.0}, SCHEDULE | {"decay_steps": 5000, "decay_rate": None, "smooth": False}),
+    (CosineSchedule, {"start_lr": 1.0}, SCHEDULE),
+    (WSDSchedule, {"start_lr": 1.0}, SCHEDULE | {"decay_phase_ratio": 0.1, "decay_type": "inverse_linear"}),
+    (AdamSettings, {}, {"adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.0}),
+    (AdamWSettings, {}, {"adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.001}),
+    (
+        LossSettings,
+        {},
+        {"start_pref_e": 0.02, "limit_pref_e": 1.0, "start_pref_f": 1000.0, "limit_pref_f": 1.0}
+        | {f"{when}_pref_{term}": 0.0 for when in ("start", "limit") for term in ("v", "ae", "pf", "gf", "h")}
+        | {"use_default_pf": False, "relative_f": None, "enable_atom_ener_coeff": False, "numb_generalized_coord": 0}
+        | {"use_huber": False, "loss_func": "mse", "f_use_norm": False, "huber_delta": 0.01}
+        | {"intensive_ener_virial": False},
+    ),
+    (
+        TrainingSettings,
+        {"training_data": {"systems": "here"}, "numb_steps": 1},
+        {"validation_data": None, "stat_file": None, "stat_file_mode": "update", "seed": None}
+        | {"disp_file": "lcurve.out", "disp_freq": 1000, "save_freq": 1000, "save_dir": None}
+        | {"save_ckpt": "model.ckpt", "max_ckpt_keep": 5, "ckpt_keep_ratio": None, "enable_ema": False}
+        | {"ema_decay": 0.999, "ema_ckpt_keep": None, "change_bias_after_training": False, "disp_training": True}
+        | {"time_training": True, "disp_avg": False, "tensorboard": False, "tensorboard_log_dir": "log"}
+        | {"tensorboard_freq": 1, "gradient_max_norm": None},
+    ),
+    (ValidationData, {"systems": "here"}, DATA | {"numb_btch": 1}),
+]
+
+
+@pytest.mark.parametrize(("cls", "given", "expected"), DEFAULTS, ids=[cls.__name__ for cls, _, _ in DEFAULTS])
+def test_defaults(cls: Any, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = cls.read(given)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+def single(**sections: Any) -> dict[str, Any]:
+    data = {
+        "model": MODEL,
+        "learning_rate": {"start_lr": 0.001, "stop_lr": 1e-6},
+        "training": {"training_data": {"systems": ["a"]}, "numb_steps": 100},
+    }
+    for name, values in sections.items():
+        data[name] = data.get(name, {}) | values
+    return data
+
+
+def multi(**training: Any) -> dict[str, Any]:
+    branch = {"type_map": "tm", "descriptor": "d", "fitting_net": {}}
+    shared = {"tm": MODEL["type_map"], "d": MODEL["descriptor"], "f": {"neuron": [8]}}
+    data = {"training_data": {"systems": "a"}}
+    return {
+        "model": {"model_dict": {"A": dict(branch), "B": dict(branch)}, "shared_dict": shared},
+        "learning_rate": {"start_lr": 0.001},
+        "loss_dict": {"A": {}, "B": {"start_pref_v": 1, "limit_pref_v": 1}},
+        "training": {"data_dict": {"A": data, "B": data}, "numb_steps": 10} | training,
+    }
+
+
+def test_one_task() -> None:
+    script = read_script(single(_comment={}, validating={"full": True}, nvnmd={}))
+    assert list(script.tasks) == ["Default"]
+    assert not script.multi
+    assert script.settings.learning_rate.final == 1e-6
+    again = read_script(json.loads(json.dumps(script.settings.model_dump())))
+    assert again.settings == script.settings
+
+
+WRONG = [
+    ({"learning_rate": {"stop_lr_ratio": 0.1}}, r"learning_rate.stop_lr_ratio says the same as stop_lr"),
+    ({"learning_rate": {"stop_lr": 0.1}}, r"learning_rate.stop_lr should be at most start_lr = 0.001, got 0.1"),
+    ({"learning_rate": {"start_lr": 0.0}}, r"learning_rate.start_lr should be above 0"),
+    ({"learning_rate": {"warmup_steps": 5, "warmup_ratio": 0.1}}, r"learning_rate.warmup_ratio says the same"),
+    ({"learning_rate": {"warmup_steps": 100}}, r"warmup_steps should be below the number of steps, 100, got 100"),
+    ({"learning_rate": {"type": "wsd", "stop_lr": 0.0}}, r"stop_lr should be above 0 for the schedule wsd"),
+    ({"learning_rate": {"type": "expp"}}, r"learning_rate.type should be .*did you mean 'exp'"),
+    ({"optimizer": {"type": "LKF"}}, r"optimizer.type should be 'Adam', 'AdamW', got 'LKF'"),
+    ({"optimizer": {"adam_beta1": 1.0}}, r"optimizer.adam_beta1 should be below 1"),
+    ({"loss": {"start_pref": 1}}, r"loss.start_pref is not a setting; did you mean 'start_pref_"),
+    ({"loss": {"use_huber": True, "relative_f": 1.0}}, r"loss.relative_f does not go with use_huber"),
+    ({"loss": {"use_huber": True, "start_pref_h": 1.0}}, r"loss.start_pref_h does not go with use_huber"),
+    ({"loss": {"huber_delta": [0.1, 0.2]}}, r"loss.huber_delta should be one number or three"),
+    ({"loss": {"f_use_norm": True}}, r"loss.f_use_norm goes with"),
+    ({"loss": {"start_pref_gf": 1, "limit_pref_gf": 1}}, r"numb_generalized_coord should be above 0"),
+    ({"loss": {"limit_pref_e": 0, "limit_pref_f": 0}}, r"nothing would be learned"),
+    ({"training": {"numb_epoch": 2}}, r"training.numb_steps or numb_epoch is required, and only one"),
+    ({"training": {"stop_batch": 7}}, r"stop_batch is another name of numb_steps"),
+    ({"training": {"dispfreq": 7}}, r"training.dispfreq is not a setting; did you mean 'disp_freq'"),
+    ({"training": {"acc_freq": 2}}, r"training.acc_freq is not supported \(only 1 is\), got 2"),
+    ({"training": {"training_data": {"systems": "a", "batch_size": "mixed:4"}}}, r"batch_size should be .*mixed-type"),
+    ({"training": {"training_data": {"systems": "a", "batch_size": 0}}}, r"batch_size should be a positive"),
+    ({"training": {"training_data": {"systems": "a", "auto_prob": "prob"}}}, r"auto_prob should be 'prob_uniform'"),
+    ({"training": {"training_data": {"systems": "a", "sys_probs": [0.7, 0.7]}}}, r"add up to at most 1"),
+    ({"model": {"fitting_net": {"type": "dipole"}}}, r"model.fitting_net.type should be 'ener'"),
+]
+
+
+@pytest.mark.parametrize(("sections", "message"), WRONG, ids=[message[:40] for _, message in WRONG])
+def test_what_cannot_be_used(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        read_script(single(**sections))
+
+
+def test_all_problems_at_once() -> None:
+    with pytest.raises(SettingError, match="3 settings cannot be used"):
+        read_script(single(loss={"a": 1}, learning_rate={"start_lr": -1}, training={"disp_freq": 0}))
+
+
+def test_old_places_are_accepted_with_a_warning() -> None:
+    old = single(training={"opt_type": "AdamW", "weight_decay": 0.1})
+    with pytest.warns(UserWarning, match=r"'training.opt_type' is now 'optimizer.type'"):
+        script = read_script(old)
+    assert isinstance(script.settings.optimizer, AdamWSettings)
+    assert script.settings.optimizer.weight_decay == 0.1
+    flat = single()
+    flat["training"] = {"systems": ["a"], "batch_size": 3, "numb_steps": 1}
+    with pytest.warns(UserWarning, match=r"'systems' is now 'training_data.systems'"):
+        script = read_script(flat)
+    assert script.tasks["Default"].data.training_data.batch_size == 3
+
+
+@pytest.mark.parametrize("name", ["stop_batch", "num_step", "num_steps", "numb_step"])
+def test_aliases(name: str) -> None:
+    data = single()
+    data["training"][name] = data["training"].pop("numb_steps")
+    assert read_script(data).training.numb_steps == 100
+
+
+def test_active_terms() -> None:
+    one_sided = LossSettings.read({"start_pref_v": 1.0, "start_pref_h": 1.0})
+    assert one_sided.active == ("e", "f", "h")
+    assert one_sided.half_off == ("v",)
+
+
+@pytest.mark.parametrize(("ratio", "steps", "kept"), [(None, 10_000, 5), (0.25, 10_000, 3), (0.01, 500, 1)])
+def test_checkpoints_to_keep(ratio: float | None, steps: int, kept: int) -> None:
+    data = {"training_data": {"systems": "a"}, "numb_steps": steps, "ckpt_keep_ratio": ratio}
+    assert TrainingSettings.read(data).kept(steps) == kept
+
+
+def test_several_tasks() -> None:
+    script = read_script(multi())
+    assert script.multi
+    assert list(script.tasks) == ["A", "B"]
+    assert script.tasks["B"].loss.active == ("e", "f", "v")
+    assert script.tasks["A"].model.type_map == tuple(MODEL["type_map"])
+    assert script.links == (Link("descriptor", (("A", 0), ("B", 0))),)
+
+
+def test_levels_of_sharing() -> None:
+    data = multi()
+    data["model"]["model_dict"]["A"] |= {"descriptor": "d:1", "fitting_net": "f"}
+    data["model"]["model_dict"]["B"] |= {"fitting_net": "f:0"}
+    data["model"]["data_stat_nbatch"] = 3
+    script = read_script(data)
+    descriptor, fitting = script.links
+    assert descriptor == Link("descriptor", (("B", 0), ("A", 1)))
+    assert fitting == Link("fitting_net", (("A", 0), ("B", 0)))
+    assert {task.model.data_stat_nbatch for task in script.tasks.values()} == {3}
+
+
+def test_wrong_references() -> None:
+    data = multi()
+    data["model"]["model_dict"]["A"]["descriptor"] = "e"
+    with pytest.raises(SettingError, match=r"model_dict.A.descriptor should be a section or one of tm, d, f, got 'e'"):
+        read_script(data)
+    data["model"]["model_dict"]["A"]["descriptor"] = "d:2"
+    with pytest.raises(SettingError, match=r"levels 0, 1 of sharing, got '2'"):
+        read_script(data)
+
+
+def test_names_of_tasks_agree() -> None:
+    data = multi(model_prob={"A": 1, "C": 1})
+    with pytest.raises(SettingError, match=r"training.model_prob.C is not one of the tasks A, B"):
+        read_script(data)
+    data = multi()
+    data["loss_dict"]["C"] = {}
+    del data["training"]["data_dict"]["B"]
+    with pytest.raises(SettingError, match=r"(?s)loss_dict.C is not one of.*data_dict.B is required"):
+        read_script(data)
+
+
+def test_files(tmp_path: Path) -> None:
+    for name, text in (("input.json", json.dumps(single())), ("input.yaml", json.dumps(single()))):
+        (tmp_path / name).write_text(text)
+        assert load_script(tmp_path / name).training.numb_steps == 100
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(FileError, match=r"bad.json: expected JSON"):
+        load_script(tmp_path / "bad.json")
+    with pytest.raises(FileError, match="cannot be read"):
+        load_script(tmp_path / "none.json")
