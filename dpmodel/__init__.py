@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from dpmodel.errors import SettingError as SettingError
     from dpmodel.evaluator import Prediction as Prediction
     from dpmodel.potential import Potential as Potential
+    from dpmodel.potential import compress as compress
     from dpmodel.potential import create as create
     from dpmodel.potential import load as load
 
 _HOMES = {
-    "potential": ("load", "create", "Potential"),
+    "potential": ("load", "create", "compress", "Potential"),
     "evaluator": ("Prediction",),
     "data.structure": ("Structure",),
     "errors": (

@@ -8,8 +8,9 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
+from dpmodel.compression.tables import compress as tabulate
 from dpmodel.data.structure import Structure, from_ase, structures
-from dpmodel.errors import InputError
+from dpmodel.errors import DpmodelError, InputError
 from dpmodel.evaluator import Evaluator, Prediction, Wants, stack
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
@@ -72,6 +73,33 @@ def create(
     engine = find_backend(backend).engine(device, compile)
     read = ModelSettings.read(settings, "model")
     return Potential(ModelFile(read, build(read, seed)), engine)
+
+
+def compress(
+    potential: "Potential", *, min_pair_distance: float | None = None, step: float = 0.01, extrapolate: float = 5.0
+) -> "Potential":
+    """``potential`` with tables instead of its embedding networks (``repinit.tebd_input_mode: strip`` only).
+
+    Parameters
+    ----------
+    potential : Potential
+        The model; it stays as it is.
+    min_pair_distance : float, optional
+        Shortest distance (angstrom) that the fine part of the tables has to cover; the one of the training data, if
+        the file has it.
+    step, extrapolate : float
+        Spacing of the knots, and how many times its end a table goes on at ten times that spacing.
+
+    Raises
+    ------
+    DpmodelError
+        With everything that stands in the way, and what to do about it.
+    """
+    distance = potential.file.min_pair_distance if min_pair_distance is None else min_pair_distance
+    if distance is None:
+        raise DpmodelError("the file does not say how close atoms came in the training data: give min_pair_distance")
+    file = tabulate(potential.file, min_pair_distance=distance, step=step, extrapolate=extrapolate)
+    return Potential(file, potential.engine, strict=potential.strict)
 
 
 def with_precision(file: ModelFile, precision: str) -> ModelFile:

@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "xp module backend types errors settings kinds draw run",
+    "xp module backend types errors settings kinds draw run capabilities",
     "ops",
     "nn",
     "dpa2",
     "model",
     "data",
-    "train io compress testing",
+    "train io compression testing",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel interfaces potential __main__",
 )

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dpmodel.errors import BackendError, InputError
+from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
-from dpmodel.potential import Potential, Prediction
+from dpmodel.potential import Potential
 
 
 def read_structures(path: Path, index: str = ":") -> list[Any]:

@@ -6,7 +6,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from dpmodel.compress.jets import DERIVATIVES, network_jet
+from dpmodel.compression.jets import DERIVATIVES, network_jet
 from dpmodel.dpa2.repinit import Surroundings
 from dpmodel.errors import DpmodelError
 from dpmodel.io.deepmd import ModelFile
