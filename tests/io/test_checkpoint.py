@@ -44,7 +44,7 @@ def test_compressed_torchscript():
     tables = compress["@variables"]
     width = 32  # of the embedding
     assert tables["type_embd_data"].shape == (9, width)  # (types + 1)^2
-    assert [t.shape for t in tables["compress_data"]] == [(100, 6 * width)]
+    assert [t.shape for t in tables["compress_data"]] == [(1820, 6 * width)]
     lower, upper, maximum, stride, wide_stride, _ = tables["compress_info"][0]
     assert (maximum, stride, wide_stride) == (5 * upper, 0.01, 0.1)
     assert lower == int(lower) < upper == int(upper)
