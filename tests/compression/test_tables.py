@@ -115,10 +115,8 @@ def test_below_the_shortest_distance(tabulated):
     """Beyond the table the energy is finite, and as smooth as a straight line."""
     engine = dpmodel.load(TRAINED / "strip.dp").engine
     potential = dpmodel.Potential(tabulated, engine)
-    energies = []
-    distances = np.linspace(0.3, 1.0, 141)
-    for r in distances:
-        energies.append(potential.evaluate([[0, 0, 0], [r, 0, 0]], [0, 1], forces=False).energy[0])
+    pairs = [[[0, 0, 0], [r, 0, 0]] for r in np.linspace(0.3, 1.0, 141)]
+    energies = potential.evaluate(pairs, [0, 1], forces=False).energy
     assert np.isfinite(energies).all()
     steps = np.abs(np.diff(energies))
     assert (steps[1:] < 3.0 * steps[:-1] + 1e-3).all()  # no step stands out from its neighbours
