@@ -1,0 +1,24 @@
+"""dpmodel on JAX: an engine for ``dpmodel.load``, and pure functions of pytrees for programs of one's own."""
+
+import jax
+
+from dpmodel.xp import register_namespace
+from dpmodel_jax import namespace
+from dpmodel_jax.engine import Engine, find_device, grad_and_aux
+from dpmodel_jax.functional import Fixed, apply, atomic_output, describe, join, split
+
+__all__ = ["Engine", "Fixed", "apply", "atomic_output", "backend", "describe", "grad_and_aux", "join", "split"]
+
+register_namespace(jax.Array, namespace)
+register_namespace(jax.core.Tracer, namespace)  # what jit, grad and vmap put in the place of arrays
+
+
+class JaxBackend:
+    name = "jax"
+
+    def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
+        """Compiling unless told otherwise."""
+        return Engine(find_device(device), compiles=compile is not False)
+
+
+backend = JaxBackend()

@@ -1,0 +1,100 @@
+"""JAX on one device, as ``dpmodel.backend.Engine`` wants it."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dpmodel.errors import BackendError
+from dpmodel.xp import Array
+
+Function = Callable[..., Any]
+
+
+def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
+    """See ``dpmodel.backend.Engine``."""
+    return jax.grad(function, argnums=tuple(range(len(x))), has_aux=True)(*x)
+
+
+class Engine:
+    """JAX on ``device``, through ``jax.jit`` or not.
+
+    Calls allow double precision for as long as they last, whatever ``jax_enable_x64`` says: nothing is ever rounded.
+    Programs made once are found again by later processes if ``JAX_COMPILATION_CACHE_DIR`` names a folder.
+
+    ``compilations``: how many programs the functions of this engine were compiled into so far, one for each new set of
+    shapes.
+    """
+
+    name = "jax"
+
+    def __init__(self, device: jax.Device, compiles: bool) -> None:
+        self._device = device
+        self.device = name_of(device)
+        self.rounds_shapes = compiles
+        self.compilations = 0
+
+    def native(self, x: np.ndarray) -> jax.Array:
+        with jax.enable_x64(True):
+            return jnp.array(x, device=self._device)  # device_put would keep the caller's memory, which may change
+
+    def numpy(self, x: Array) -> np.ndarray:
+        return np.array(x, dtype=np.float32 if x.dtype == jnp.bfloat16 else None)
+
+    def compile(self, function: Function) -> Function:
+        def traced(*x: Any) -> Any:
+            self.compilations += 1  # JAX runs this to see what a function does, not to compute
+            return function(*x)
+
+        return in_double_precision(jax.jit(traced) if self.rounds_shapes else function)
+
+    def grad_and_aux(self, function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
+        with jax.enable_x64(True):
+            return grad_and_aux(function, *x)
+
+    def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+        return jax.checkpoint(function)
+
+
+def in_double_precision(function: Function) -> Function:
+    """``function`` with float64 allowed while it runs."""
+
+    @wraps(function)
+    def run(*x: Any) -> Any:
+        with jax.enable_x64(True):
+            return function(*x)
+
+    return run
+
+
+def find_device(name: str | None) -> jax.Device:
+    """The device called "cpu", "gpu", "cuda:1", ...; None: the one that JAX would take.
+
+    Raises
+    ------
+    BackendError
+        If it is not there.
+    """
+    if name is None:
+        return jax.device_put(0.0).device
+    platform, _, index = name.partition(":")
+    try:
+        return jax.local_devices(backend=platform)[int(index or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise BackendError(f"jax has no device {name!r}; there is {', '.join(available())}") from error
+
+
+def available() -> list[str]:
+    """Names of the devices of this process."""
+    devices = jax.local_devices()
+    with suppress(RuntimeError):  # JAX_PLATFORMS can switch the CPU off
+        devices = [*jax.local_devices(backend="cpu"), *devices]
+    return list(dict.fromkeys(map(name_of, devices)))
+
+
+def name_of(device: jax.Device) -> str:
+    return "cpu" if str(device) == "cpu:0" else str(device)

@@ -1,0 +1,102 @@
+"""A model as pure functions of pytrees, for programs of one's own: jit, grad, vmap, optax, any loss.
+
+    params, fixed = dpmodel_jax.split(dpmodel.load("model.dp").file.model)
+    found = jax.jit(dpmodel_jax.apply)(params, fixed, graph, positions)
+    model = dpmodel_jax.join(params, fixed)
+
+Graphs come from ``dpmodel.data.graph.build_graph``; NumPy arrays will do.  Every new set of shapes is compiled anew:
+``dpmodel.data.bucket.bucket`` makes them few.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dpmodel.dpa2.descriptor import Description
+from dpmodel.errors import BackendError, InputError
+from dpmodel.model import predict
+from dpmodel.model.model import Model
+from dpmodel.model.predict import EnergyForces
+from dpmodel.module import Rebuilder, arrays
+from dpmodel.run import Run
+from dpmodel.types import Graph
+from dpmodel_jax.engine import grad_and_aux
+
+State = dict[str, jax.Array]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["buffers"], meta_fields=["structure"])
+@dataclass(frozen=True)
+class Fixed:
+    """All of a model but its trained arrays: a pytree of buffers, the structure static."""
+
+    buffers: State
+    structure: Rebuilder
+
+
+def split(model: Model) -> tuple[State, Fixed]:
+    """The trained arrays of ``model`` by path, each in its own dtype, and everything else.
+
+    Raises
+    ------
+    BackendError
+        If JAX would round float64 to float32.
+    """
+    _require_x64()
+    params: State = {}
+    buffers: State = {}
+    for path, value, about in arrays(model):
+        (params if about["trainable"] else buffers)[path] = jnp.array(value)
+    return params, Fixed(buffers, Rebuilder(model))
+
+
+def join(params: State, fixed: Fixed) -> Model:
+    """The model in NumPy arrays, exactly."""
+    return fixed.structure({path: np.array(value) for path, value in (params | fixed.buffers).items()})
+
+
+def apply(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> EnergyForces:
+    """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
+
+    Raises
+    ------
+    InputError
+        If positions or shifts are not float64, or the model is no energy model: ``atomic_output`` serves all.
+    BackendError
+        If JAX would round float64 to float32.
+    """
+    model, graph, positions = _prepare(params, fixed, graph, positions)
+    if model.fitting.kind != "ener":
+        raise InputError(f"apply is for energy models, this is a {model.fitting.kind} model: use atomic_output")
+    return predict.predict(model, graph, positions, grad_and_aux, run)
+
+
+def atomic_output(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> jax.Array:
+    """Output of each centre, (N, ...), of a model of any kind, without derivatives; raises as ``apply``."""
+    return predict.atomic_output(*_prepare(params, fixed, graph, positions), run)
+
+
+def describe(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> Description:
+    """The descriptor alone; raises as ``apply``."""
+    return predict.describe(*_prepare(params, fixed, graph, positions), run)
+
+
+def _prepare(params: State, fixed: Fixed, graph: Graph, positions: Any) -> tuple[Model, Graph, jax.Array]:
+    _require_x64()
+    graph, positions = jax.tree.map(jnp.asarray, (graph, positions))
+    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
+        if value.dtype != jnp.float64:
+            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
+    return fixed.structure(params | fixed.buffers), graph, positions
+
+
+def _require_x64() -> None:
+    if jax.dtypes.canonicalize_dtype("float64") != np.float64:
+        raise BackendError(
+            "JAX is in single precision, which would round the model: put "
+            'jax.config.update("jax_enable_x64", True) at the start of the program'
+        )

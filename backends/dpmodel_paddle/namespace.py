@@ -1,0 +1,96 @@
+"""The part of the Array API standard that dpmodel uses, spelled for Paddle.
+
+Every function here has a second derivative in Paddle's eager mode: what has none there (``softmax``, ``norm``, ``einsum``,
+``log1p``, strided slices, ...) is not offered, and the core does without.
+"""
+
+from dpmodel_paddle.quiet import paddle
+
+exp, log, reshape, sqrt, tanh = paddle.exp, paddle.log, paddle.reshape, paddle.sqrt, paddle.tanh
+bool, int32, int64 = paddle.bool, paddle.int32, paddle.int64
+bfloat16, float16, float32, float64 = paddle.bfloat16, paddle.float16, paddle.float32, paddle.float64
+
+
+def astype(x, dtype, /, *, copy=True):
+    return paddle.cast(x, dtype) if copy or x.dtype != dtype else x
+
+
+def broadcast_to(x, /, shape):
+    return paddle.broadcast_to(x, shape)
+
+
+def clip(x, /, min=None, max=None):
+    # a traced function would keep Python numbers in float32
+    return paddle.clip(x, None if min is None else _number(min, x), None if max is None else _number(max, x))
+
+
+def concat(arrays, /, *, axis=0):
+    # the second derivative fails where only some of the arrays have one: give the others one nobody asks for
+    if len({x.stop_gradient for x in arrays}) > 1:
+        arrays = [_variable(x) if x.stop_gradient else x for x in arrays]
+    return paddle.concat(list(arrays), axis=axis)
+
+
+def detach(x):
+    return x.detach()
+
+
+def eye(n, /, *, dtype=None, device=None):
+    return paddle.eye(n, dtype=dtype, device=device)
+
+
+def full(shape, value, *, dtype=None, device=None):
+    return paddle.full(shape, value, dtype=dtype, device=device)
+
+
+def matrix_transpose(x, /):
+    return x.mT
+
+
+def max(x, /, *, axis=None, keepdims=False):
+    return paddle.max(x, axis=axis, keepdim=keepdims)
+
+
+def mean(x, /, *, axis=None, keepdims=False):
+    return paddle.mean(x, axis=axis, keepdim=keepdims)
+
+
+def not_equal(x1, x2, /):
+    return x1 != x2
+
+
+def permute_dims(x, /, axes):
+    return paddle.transpose(x, axes)
+
+
+def sum(x, /, *, axis=None, keepdims=False):
+    return paddle.sum(x, axis=axis, keepdim=keepdims)
+
+
+def take(x, indices, /, *, axis):
+    return paddle.index_select(x, indices, axis=axis)  # paddle.take has no axis: it flattens
+
+
+def where(condition, x1, x2, /):
+    # paddle.where makes a Python number int64 or float32, whatever its partner is
+    if isinstance(x1, (int, float)):
+        x1 = _number(x1, x2)
+    elif isinstance(x2, (int, float)):
+        x2 = _number(x2, x1)
+    return paddle.where(condition, x1, x2)
+
+
+def zeros(shape, *, dtype=None, device=None):
+    return paddle.zeros(shape, dtype=dtype, device=device)
+
+
+def _number(value, x):
+    """A Python number as an array like ``x``, without axes."""
+    return paddle.full([], value, dtype=x.dtype, device=getattr(x, "device", None))
+
+
+def _variable(x):
+    """``x`` as the start of a derivative."""
+    x = x.detach()
+    x.stop_gradient = False
+    return x

@@ -1,0 +1,24 @@
+"""dpmodel on PyTorch: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Module`` for programs of one's own."""
+
+import array_api_compat.torch
+import torch
+
+from dpmodel.xp import register_namespace
+from dpmodel_torch.engine import Engine, find_device, grad_and_aux
+from dpmodel_torch.model import Model, Module, tensors
+
+__all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
+
+for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo then has no bases to walk
+    register_namespace(array_type, array_api_compat.torch)
+
+
+class TorchBackend:
+    name = "torch"
+
+    def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
+        """Eager unless asked to compile, which takes about a minute for every new set of sizes."""
+        return Engine(find_device(device), compiles=bool(compile))
+
+
+backend = TorchBackend()

@@ -1,0 +1,89 @@
+"""PyTorch on one device, as ``dpmodel.backend.Engine`` wants it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from dpmodel.errors import BackendError
+from dpmodel_torch.arrays import to_numpy, to_tensor
+
+Function = Callable[..., Any]
+Tensor = torch.Tensor
+
+
+def grad_and_aux(function: Callable[..., tuple[Tensor, Any]], *x: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    """See ``dpmodel.backend.Engine``.
+
+    As everywhere in PyTorch, the results can be differentiated again unless the caller said ``torch.no_grad()``; then
+    the memory of the graph is freed while it is used.
+    """
+    if _is_transformed():
+        return torch.func.grad(function, argnums=tuple(range(len(x))), has_aux=True)(*x)
+    if torch.is_inference_mode_enabled():
+        raise BackendError("forces are derivatives, which torch.inference_mode() forbids: use torch.no_grad()")
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own = [t.view_as(t) if again and t.requires_grad else t.detach().requires_grad_() for t in x]
+        value, aux = function(*own)
+        slopes = torch.autograd.grad(value, own, create_graph=again, allow_unused=True, materialize_grads=True)
+    return slopes, aux if again else torch.utils._pytree.tree_map_only(Tensor, torch.detach, aux)
+
+
+def _is_transformed() -> bool:
+    """Whether Dynamo or a transformation of torch.func is at work: neither lets ``torch.autograd.grad`` in."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+class Engine:
+    """PyTorch on ``device``, through ``torch.compile`` or not."""
+
+    name = "torch"
+
+    def __init__(self, device: torch.device, compiles: bool) -> None:
+        self._device = device
+        self.device = str(device)
+        self.rounds_shapes = compiles
+
+    def native(self, x: np.ndarray) -> Tensor:
+        return to_tensor(x, self._device)
+
+    def numpy(self, x: Tensor) -> np.ndarray:
+        return to_numpy(x)
+
+    def compile(self, function: Function) -> Function:
+        """``function`` under ``torch.no_grad()``, compiled if the engine compiles."""
+        if self.rounds_shapes:
+            function = torch.compile(function, fullgraph=True, dynamic=False)
+        return torch.no_grad()(function)
+
+    def grad_and_aux(self, function: Callable[..., tuple[Tensor, Any]], *x: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+        return grad_and_aux(function, *x)
+
+    def checkpoint(self, function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+        def run(*x: Tensor) -> tuple[Tensor, ...]:
+            if _is_transformed():  # saved-tensor hooks do not get in either
+                return function(*x)
+            return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
+
+        return run
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device called "cpu", "cuda", "cuda:1", ...; None: the first GPU, else the CPU.
+
+    Raises
+    ------
+    BackendError
+        If it is not there, or has no double precision.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(1, dtype=torch.float64, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"torch cannot use device {name!r} ({reason}); there is {', '.join(there)}") from error

@@ -1,0 +1,120 @@
+"""A model as an ``nn.Module``, for training, fine-tuning and building on it.
+
+    model = dpmodel_torch.Model(numpy_model)
+    graph, positions = dpmodel_torch.tensors((graph, positions))
+    found = model(graph, positions)  # under torch.no_grad() if nothing of it is to be differentiated
+    features = model.describe(graph, positions).descriptor
+    numpy_model = model.to_numpy()
+"""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from dpmodel.dpa2.descriptor import Description
+from dpmodel.errors import InputError
+from dpmodel.model import predict
+from dpmodel.model.predict import EnergyForces
+from dpmodel.module import convert, is_module
+from dpmodel.run import Run
+from dpmodel.types import Graph
+from dpmodel_torch.arrays import to_numpy, to_tensor
+from dpmodel_torch.engine import grad_and_aux
+
+
+class Module(nn.Module):
+    """Any module of dpmodel, its arrays held as parameters and buffers: keys of ``state_dict()`` are dpmodel's paths.
+
+    Children are such modules again, so that each can be called by itself: ``model.descriptor(graph, vectors)``,
+    ``Module(descriptor)(graph, vectors)``.
+    """
+
+    def __init__(self, m: Any) -> None:
+        """From a module of NumPy arrays, which are copied."""
+        super().__init__()
+        self._class = type(m)
+        self._settings: dict[str, Any] = {}
+        self._held: list[str] = []
+        for f in fields(m):
+            value = getattr(m, f.name)
+            if "dims" in f.metadata and value is not None:
+                self._hold(f.name, pytree.tree_map_only(np.ndarray, to_tensor, value), f.metadata["trainable"])
+            elif is_module(value):
+                self.add_module(f.name, Module(value))
+            elif isinstance(value, tuple) and value and is_module(value[0]):
+                self.add_module(f.name, nn.ModuleList(map(Module, value)))
+            else:
+                self._settings[f.name] = value
+                continue
+            self._held.append(f.name)
+
+    def _hold(self, name: str, value: Any, trainable: bool) -> None:
+        if isinstance(value, tuple):
+            self.add_module(name, nn.ParameterList(value))
+        elif trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def pure(self) -> Any:
+        """The module of dpmodel on the tensors that are held now; derivatives flow through."""
+        return self._class(**self._settings, **{name: _content(getattr(self, name)) for name in self._held})
+
+    def to_numpy(self) -> Any:
+        """The module of dpmodel on copies of the arrays, exactly as they are."""
+        return convert(self.pure(), to_numpy)
+
+    def forward(self, *args: Any) -> Any:
+        """What the module of dpmodel computes."""
+        return self.pure()(*args)
+
+
+def _content(held: Any) -> Any:
+    if isinstance(held, Module):
+        return held.pure()
+    if isinstance(held, nn.ModuleList | nn.ParameterList):
+        return tuple([_content(member) for member in held])
+    return held  # a tensor, or what somebody put in the place of a child
+
+
+class Model(Module):
+    """A model; ``Model(build(settings))`` or ``Model(potential.model)``."""
+
+    def forward(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> EnergyForces:
+        """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
+
+        Raises
+        ------
+        InputError
+            If this is no energy model (then: ``atomic_output``), or positions or shifts are not float64.
+        """
+        _check(graph, positions)
+        model = self.pure()
+        if model.fitting.kind != "ener":
+            raise InputError(f"this is a {model.fitting.kind} model, which has no energy and no forces: use atomic_output")
+        return predict.predict(model, graph, positions, grad_and_aux, run)
+
+    def atomic_output(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> torch.Tensor:
+        """Output of each centre, (N, ...), of a model of any kind; raises as ``forward``."""
+        _check(graph, positions)
+        return predict.atomic_output(self.pure(), graph, positions, run)
+
+    def describe(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> Description:
+        """The descriptor alone; raises as ``forward``."""
+        _check(graph, positions)
+        return predict.describe(self.pure(), graph, positions, run)
+
+
+def _check(graph: Graph, positions: torch.Tensor) -> None:
+    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
+        if value.dtype != torch.float64:
+            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
+
+
+def tensors(arrays: Any, device: torch.device | str | None = None) -> Any:
+    """Nested tuples, lists and dicts of NumPy arrays, such as a graph, as tensors on ``device``."""
+    return pytree.tree_map_only(np.ndarray, lambda x: to_tensor(x, device), arrays)

@@ -1,0 +1,55 @@
+"""What works where, said once: the tests expect exactly this, and the documentation shows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+BACKENDS = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "paddle": "Paddle"}
+
+NO_GPU = "has not been run on one"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """``missing``: why a backend does not have it; a backend that is not named has it."""
+
+    words: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+FEATURES = {
+    "energy": Feature("energies of frames and atoms"),
+    "forces": Feature("forces"),
+    "virial": Feature("virials of frames and atoms"),
+    "heads": Feature("dipoles, polarizabilities, densities of states, properties"),
+    "hessian": Feature("Hessian"),
+    "float32": Feature("networks in float32"),
+    "bfloat16": Feature("networks in bfloat16", {"numpy": "NumPy has no bfloat16"}),
+    "compile": Feature("compiled programs", {"numpy": "NumPy does not compile"}),
+    "parameter_gradients": Feature(
+        "derivatives of a loss by all parameters, forces in the loss",
+        {"numpy": "not for training: the other backends are faster by far"},
+    ),
+    "checkpoint": Feature(
+        "memory of forces bounded by recomputing groups of atoms", {"numpy": "what was computed once is kept"}
+    ),
+    "gpu": Feature("GPU", {"numpy": "NumPy runs on the CPU", "torch": NO_GPU, "jax": NO_GPU, "paddle": NO_GPU}),
+}
+
+
+def why_not(feature: str, backend: str) -> str | None:
+    """Why ``backend`` does not have ``feature``; None if it has it.  KeyError for a feature that is not listed."""
+    return FEATURES[feature].missing.get(backend)
+
+
+def markdown_table() -> str:
+    """A table of all features and backends, with the reasons as footnotes."""
+    reasons = list(dict.fromkeys(reason for f in FEATURES.values() for reason in f.missing.values()))
+
+    def cell(feature: Feature, backend: str) -> str:
+        reason = feature.missing.get(backend)
+        return "yes" if reason is None else f"no ({reasons.index(reason) + 1})"
+
+    rows = [["", *BACKENDS.values()], ["---"] * (1 + len(BACKENDS))]
+    rows += [[feature.words, *(cell(feature, backend) for backend in BACKENDS)] for feature in FEATURES.values()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table + "\n\n" + "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1)) + "\n"
