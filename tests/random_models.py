@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from hypothesis import Phase, settings
 
 from dpmodel.backend import backend
 from dpmodel.data.graph import build_graph, flat_positions
@@ -16,13 +17,22 @@ from dpmodel.potential import Potential
 from dpmodel.types import Graph
 
 
-def random_model(settings: ModelSettings, seed: int = 0) -> ModelFile:
+def examples(count: int) -> settings:
+    """Of a property test: this many, not shrunk, since a model is readable at any size and minutes are long."""
+    return settings(max_examples=count, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+
+def random_model(settings: ModelSettings, seed: int = 0, *, isotropic: bool = True) -> ModelFile:
     """A model of ``settings`` in which no array keeps a value that could hide a mistake.
 
-    Means are zero where ``set_davg_zero`` says so, and in the angular part always; deviations are the same for x, y, z.
+    Means are zero where ``set_davg_zero`` says so.  ``isotropic``: as in real statistics, means are zero in the angular
+    part and deviations the same for x, y and z; otherwise nothing turns with the structure any more.
     """
     mould, rng = build(settings, seed), np.random.default_rng(seed)
     values = {path: perturbed(path, value, settings, rng) for path, value in state(mould).items()}
+    if not isotropic:
+        for path in [path for path in values if path.endswith((".mean", ".stddev")) and np.any(values[path])]:
+            values[path] = values[path] + rng.uniform(0.0, 0.1, values[path].shape)
     return ModelFile(settings, Rebuilder(mould)(values))
 
 

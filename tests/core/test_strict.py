@@ -6,7 +6,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpmodel.io.deepmd import ModelFile
@@ -15,13 +15,12 @@ from dpmodel.model.predict import atomic_output, describe, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import convert
 from dpmodel.types import Graph
-from random_models import graph_of, random_graph, random_model
+from random_models import examples, graph_of, random_graph, random_model
 from reference_cases import EVERY, Case, case
 from strategies import dpmodel_settings
 
 ELSEWHERE = array_api_strict.Device("device1")  # where nothing is made by default
 MODELS = dpmodel_settings(precisions=("float64", "float32"))
-few = settings(max_examples=25, deadline=None)
 
 pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")
 
@@ -103,7 +102,7 @@ def test_lower_interface(name: str) -> None:
             same(ours, reference)
 
 
-@few
+@examples(25)
 @given(MODELS, st.integers(0, 99), st.booleans())
 def test_any_settings(model: ModelSettings, seed: int, crowded: bool) -> None:
     graph = random_graph(model, seed, nf=2, filling=2.0 if crowded else 0.4)
