@@ -44,7 +44,7 @@ NAMES = {
 BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
-COPIES = ("._networks.", ".emask.type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor", "_extra_state")
+COPIES = ("._networks.", ".type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor", "_extra_state")
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
 
 
