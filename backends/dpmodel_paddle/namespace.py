@@ -6,9 +6,17 @@ Every function here has a second derivative in Paddle's eager mode: what has non
 
 from dpmodel_paddle.quiet import paddle
 
-exp, log, reshape, sqrt, tanh = paddle.exp, paddle.log, paddle.reshape, paddle.sqrt, paddle.tanh
+exp, floor, log, reshape, sqrt, tanh = paddle.exp, paddle.floor, paddle.log, paddle.reshape, paddle.sqrt, paddle.tanh
 bool, int32, int64 = paddle.bool, paddle.int32, paddle.int64
 bfloat16, float16, float32, float64 = paddle.bfloat16, paddle.float16, paddle.float32, paddle.float64
+
+
+def arange(start, /, stop=None, step=1, *, dtype=None, device=None):
+    return paddle.arange(start, stop, step, dtype=dtype)
+
+
+def argsort(x, /, *, axis=-1, descending=False, stable=True):
+    return paddle.argsort(x, axis=axis, descending=descending, stable=stable)
 
 
 def astype(x, dtype, /, *, copy=True):

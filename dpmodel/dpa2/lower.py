@@ -44,7 +44,8 @@ def graph_of_lists(
     empty = distance > cutoff
     # an empty slot looks at its own centre, from beyond every cutoff
     vectors = gather(coord, source) - gather(coord, centre)[:, None, :]
-    vectors = vectors + namespace(distance).where(empty, 2.0 * cutoff + 1.0, 0.0)[:, :, None]
+    far = namespace(distance).astype(empty, vectors.dtype) * (2.0 * cutoff + 1.0)
+    vectors = vectors + far[:, :, None]
     local = row if mapping is None else xp.reshape(mapping + xp.arange(nf, **ints)[:, None] * nloc, (-1,))
     neighbors = xp.where(empty, row[:, None], gather(local, source))
     types = xp.reshape(atype_ext, (-1,))

@@ -1,0 +1,23 @@
+"""The backends: a test that asks for ``engine`` runs on every one of them.
+
+``DPMODEL_BACKENDS="numpy torch" pytest`` leaves the others out.  Otherwise a framework that is not there is a failure.
+"""
+
+import pytest
+
+from dpmodel.backend import Engine
+from dpmodel.capabilities import why_not
+from engines import CHOSEN, engine_of
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(feature): fails where dpmodel.capabilities says so, and nowhere else")
+
+
+@pytest.fixture(params=CHOSEN)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """An engine of each backend; the test is expected to fail where the backend lacks what it ``needs``."""
+    for marker in request.node.iter_markers("needs"):
+        if reason := why_not(marker.args[0], request.param):
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    return engine_of(request.param)
