@@ -4,9 +4,9 @@ A backend is a package with an object of type ``Backend``, announced under the e
 ``dpmodel.backends``.  It is imported when it is asked for, not before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,31 @@ EXTRAS = {"torch": "torch", "jax": "jax", "paddle": "paddle"}  # backends of our
 
 # grad_and_aux(f, *x) -> (tuple of df/dx, aux) for f(*x) -> (scalar, aux)
 GradAndAux = Callable[..., tuple[tuple[Array, ...], Any]]
+
+
+class AdamRule(NamedTuple):
+    """Adam, or AdamW if the weight decay is ``decoupled`` from the gradient; epsilon is 1e-8."""
+
+    beta1: float
+    beta2: float
+    weight_decay: float
+    decoupled: bool
+
+
+class Optimizer(Protocol):
+    """Parameters by name, and what an optimizer of the library remembers of them."""
+
+    parameters: dict[str, Array]
+
+    def step(self, gradients: Mapping[str, Array], learning_rate: float) -> None:
+        """Move the parameters that have a gradient; the others, and what is remembered of them, stay."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Parameters, first and second moments and numbers of steps: ``name``, ``name:first``, ``name:second``,
+        ``name:step``; the same on every backend."""
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``state`` gave."""
 
 
 class Engine(Protocol):
@@ -41,6 +66,9 @@ class Engine(Protocol):
 
     def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         """``function``, recomputed when it is differentiated rather than remembered."""
+
+    def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
+        """The library's own Adam for ``parameters``."""
 
 
 class Backend(Protocol):

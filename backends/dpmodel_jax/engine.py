@@ -1,6 +1,6 @@
 """JAX on one device, as ``dpmodel.backend.Engine`` wants it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from typing import Any
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
 from dpmodel.xp import Array
 
@@ -58,6 +59,11 @@ class Engine:
 
     def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         return jax.checkpoint(function)
+
+    def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Any:
+        from dpmodel_jax.optimizer import Optimizer  # optax is wanted by those who train
+
+        return Optimizer(parameters, rule, self.native)
 
 
 def in_double_precision(function: Function) -> Function:

@@ -4,7 +4,7 @@ Derivatives are taken in reverse mode by HIPS autograd, a small pure-Python pack
 compute the energy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import autograd.numpy  # noqa: F401  (gives NumPy's functions their derivatives)
@@ -14,9 +14,11 @@ from autograd.core import make_vjp
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import isbox
 
+from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
 from dpmodel.xp import register_namespace
 from dpmodel_numpy import namespace
+from dpmodel_numpy.optimizer import Optimizer
 
 register_namespace(ArrayBox, namespace)
 
@@ -51,11 +53,18 @@ class Engine:
         return tuple(vjp(np.ones(()))), self._outer(kept[0])
 
     def _outer(self, aux: Any) -> Any:
-        """``aux`` without the box of the derivative that was just taken."""
+        """``aux``, nested tuples and dictionaries included, without the boxes of the derivative that was just taken."""
+        if isinstance(aux, dict):
+            return {key: self._outer(value) for key, value in aux.items()}
+        if isinstance(aux, tuple):
+            return tuple(map(self._outer, aux))
         return aux._value if isbox(aux) else aux
 
     def checkpoint(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
+
+    def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
+        return Optimizer(parameters, rule)
 
 
 class NumpyBackend:

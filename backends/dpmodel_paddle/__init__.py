@@ -1,56 +1,25 @@
-"""dpmodel on Paddle: eager, or as static programs."""
+"""dpmodel on Paddle: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Layer`` for programs of one's own."""
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
-from dpmodel.errors import BackendError
 from dpmodel.xp import register_namespace
 from dpmodel_paddle import namespace
-from dpmodel_paddle.derivative import checkpoint, grad_and_aux
+from dpmodel_paddle.arrays import tensors
+from dpmodel_paddle.derivative import grad_and_aux
+from dpmodel_paddle.engine import Engine, find_device
+from dpmodel_paddle.model import Model, Module
 from dpmodel_paddle.quiet import paddle
-from dpmodel_paddle.static import Static
-from dpmodel_paddle.trees import leaves
 
-for array_type in (paddle.Tensor, paddle.base.framework.EagerParamBase, paddle.pir.Value):
+__all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
+
+for array_type in (paddle.Tensor, paddle.pir.Value):  # a Value is what a tensor becomes while a program is traced
     register_namespace(array_type, namespace)
-
-Array = Any
-
-
-class Engine:
-    """Paddle on one device; see ``dpmodel.backend.Engine``."""
-
-    name = "paddle"
-
-    def __init__(self, device: str, static: bool) -> None:
-        self.device, self.rounds_shapes = device, static
-
-    def native(self, x: np.ndarray) -> Array:
-        return paddle.to_tensor(x, place=self.device)
-
-    def numpy(self, x: Array) -> np.ndarray:
-        return x.numpy()
-
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        run = Static(function) if self.rounds_shapes else function
-
-        def call(*args: Any) -> Any:
-            with paddle.set_grad_enabled(not all(x.stop_gradient for x in leaves(args))):
-                return run(*args)
-
-        return call
-
-    grad_and_aux = staticmethod(grad_and_aux)
-
-    checkpoint = staticmethod(checkpoint)
 
 
 class PaddleBackend:
     name = "paddle"
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
-        return Engine(device or "cpu", bool(compile))
+        """Eager unless asked to compile: static programs are no faster on a CPU, and take seconds for every new shape."""
+        return Engine(find_device(device), static=bool(compile))
+
 
 backend = PaddleBackend()

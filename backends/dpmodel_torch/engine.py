@@ -1,14 +1,16 @@
 """PyTorch on one device, as ``dpmodel.backend.Engine`` wants it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
 from dpmodel_torch.arrays import to_numpy, to_tensor
+from dpmodel_torch.optimizer import Optimizer
 
 Function = Callable[..., Any]
 Tensor = torch.Tensor
@@ -69,6 +71,9 @@ class Engine:
             return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
 
         return run
+
+    def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
+        return Optimizer(parameters, rule, self._device)
 
 
 def find_device(name: str | None) -> torch.device:

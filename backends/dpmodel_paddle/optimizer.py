@@ -1,0 +1,89 @@
+"""``paddle.optimizer`` as ``dpmodel.backend.Optimizer`` wants it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from dpmodel.backend import AdamRule
+from dpmodel_paddle.quiet import paddle
+
+MOMENTS = {"first": "moment1", "second": "moment2"}
+Array = Any
+
+
+class Optimizer:
+    """Adam or AdamW."""
+
+    def __init__(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> None:
+        self._betas, self._steps = rule[:2], dict.fromkeys(parameters, 0)
+        self._held = {name: _parameter(value) for name, value in parameters.items()}
+        kind = paddle.optimizer.AdamW if rule.decoupled else paddle.optimizer.Adam
+        betas = {"beta1": rule.beta1, "beta2": rule.beta2}
+        held = list(self._held.values())
+        self._rule = kind(learning_rate=1.0, parameters=held, weight_decay=rule.weight_decay, **betas)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Without Paddle's mark that they are to be differentiated: who differentiates says so."""
+        return {name: value.detach() for name, value in self._held.items()}
+
+    def step(self, gradients: Mapping[str, Array], learning_rate: float) -> None:
+        with _double_precision():
+            self._rule.set_lr(learning_rate)
+            self._rule.apply_gradients([(self._held[name], g) for name, g in gradients.items()])
+        for name in gradients:
+            self._steps[name] += 1
+
+    def state(self) -> dict[str, np.ndarray]:
+        found, kept = {}, self._kept()
+        for name, value in self._held.items():
+            found |= {name: value.numpy(), f"{name}:step": np.array(self._steps[name])}
+            for ours, theirs in MOMENTS.items():
+                moment = kept.get((value.name, theirs))
+                found[f"{name}:{ours}"] = np.zeros_like(found[name]) if moment is None else moment.numpy()
+        return found
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        self.step({name: paddle.zeros_like(value) for name, value in self._held.items()}, 0.0)  # makes the moments
+        kept = self._kept()
+        for name, value in self._held.items():
+            self._steps[name] = int(state[f"{name}:step"])
+            value.set_value(paddle.to_tensor(state[name]))
+            for ours, theirs in MOMENTS.items():
+                kept[value.name, theirs].set_value(paddle.to_tensor(state[f"{name}:{ours}"]))
+            for k, beta in enumerate(self._betas):
+                power = kept[value.name, f"beta{k + 1}_pow"]
+                power.set_value(paddle.full(power.shape, _power(beta, self._steps[name] + 1), power.dtype))
+
+    def _kept(self) -> dict[tuple[str, str], Array]:
+        """What Paddle remembers, by name of parameter and quantity; its own keys join and number them."""
+        kept = {}
+        for key, value in self._rule.state_dict().items():
+            for what in (*MOMENTS.values(), "beta1_pow", "beta2_pow"):
+                name, found, _ = key.partition(f"_{what}_")
+                if found:
+                    kept[name, what] = value
+        return kept
+
+
+def _parameter(value: np.ndarray) -> Array:
+    start = paddle.nn.initializer.Assign(value)
+    return paddle.create_parameter(value.shape, str(value.dtype), default_initializer=start)
+
+
+def _power(beta: float, n: int) -> float:
+    """beta^n, multiplied up as Paddle does it."""
+    return float(np.cumprod(np.full(n, beta))[-1])
+
+
+@contextmanager
+def _double_precision() -> Iterator[None]:
+    """Paddle keeps its learning rate in the default precision."""
+    before = paddle.get_default_dtype()
+    paddle.set_default_dtype("float64")
+    try:
+        yield
+    finally:
+        paddle.set_default_dtype(before)

@@ -1,0 +1,58 @@
+"""From labelled frames to the arrays of one step."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dpmodel.data.bucket import bucket, bucket_positions
+from dpmodel.data.graph import Selection, build_graph, flat_positions
+from dpmodel.data.systems import Frame
+from dpmodel.train.loss import Batch, Labels
+from dpmodel.xp import Array
+
+PER_FRAME = ("energy", "virial")
+PER_ATOM = ("force", "atom_ener", "atom_pref", "atom_ener_coeff", "drdq")
+
+
+def collate(
+    frames: Sequence[Frame], selection: Selection, *, mine: slice = slice(None), rounded: bool = False
+) -> Batch:
+    """The batch of ``frames`` in NumPy arrays, of which this process has the part ``mine``.
+
+    A label counts if every frame has it.  ``rounded``: sizes rounded up, for engines that compile for each shape.
+    """
+    sizes = np.array([(frame.structure.types >= 0).sum() for frame in frames], dtype=np.float64)
+    counts = [np.array(float(x)) for x in (len(frames), sizes.sum(), (sizes * sizes).sum())]
+    structures = [frame.structure for frame in frames[mine]]
+    graph, positions = build_graph(structures, selection), flat_positions(structures)
+    if rounded:
+        graph, positions = bucket(graph, selection), bucket_positions(positions)
+    n_atoms, known = len(positions), set.intersection(*(set(frame.labels) for frame in frames))
+    labels = {}
+    for name in (*PER_FRAME, *PER_ATOM, "hessian"):
+        if name in known:
+            values = [frame.labels[name] for frame in frames[mine]]
+            labels[name] = _JOIN.get(name, _on_atoms)(values, n_atoms, graph.members.shape[1])
+    return Batch(graph, positions, Labels(*counts, **labels))
+
+
+def _on_atoms(values: Sequence[Array], n_atoms: int, width: int) -> Array:
+    """(N, ...): atoms of all frames on one axis, zeros for padding."""
+    joined = np.concatenate(values)
+    return np.pad(joined, [(0, n_atoms - len(joined))] + [(0, 0)] * (joined.ndim - 1))
+
+
+def _on_frames(values: Sequence[Array], n_atoms: int, width: int) -> Array:
+    return np.stack(values)
+
+
+def _hessian(values: Sequence[Array], n_atoms: int, width: int) -> Array:
+    """(N, 3, m, 3), zeros where a frame has fewer than m atoms."""
+    wide = [np.pad(h, ((0, 0), (0, 0), (0, width - len(h)), (0, 0))) for h in values]
+    return _on_atoms(wide, n_atoms, width)
+
+
+_JOIN: dict[str, Callable[[Sequence[Array], int, int], Array]] = {
+    **dict.fromkeys(PER_FRAME, _on_frames),
+    "hessian": _hessian,
+}

@@ -1,0 +1,165 @@
+"""One or several models on an engine, and one step of learning."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dpmodel.backend import AdamRule, Engine
+from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.model import Model
+from dpmodel.model.settings import CommonFittingSettings, ModelSettings
+from dpmodel.module import Rebuilder, arrays, state
+from dpmodel.train.loss import Batch, loss, prefactors, reported
+from dpmodel.train.script import Link, Script
+from dpmodel.train.settings import AdamWSettings
+from dpmodel.xp import Array, namespace
+
+Arrays = dict[str, np.ndarray]
+Keys = dict[str, str]  # of a task: the name under which the array at each path is held
+
+
+class Learner:
+    """The models of ``script`` on ``engine``, ready to learn.
+
+    Arrays are held once, under ``task/path`` of the first task that shares them.
+    """
+
+    def __init__(self, script: Script, models: Mapping[str, ModelFile], engine: Engine) -> None:
+        self.script, self.engine = script, engine
+        self.files = dict(models)
+        self.keys = shared_keys({name: file.model for name, file in models.items()}, script.links)
+        held: Arrays = {}
+        trained: set[str] = set()
+        for name, file in models.items():
+            for path, value in state(file.model).items():
+                held.setdefault(self.keys[name][path], value)
+            trained |= {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
+        self.optimizer = engine.optimizer({k: v for k, v in held.items() if k in trained}, _rule(script))
+        self.fixed = {key: engine.native(value) for key, value in held.items() if key not in trained}
+        self._start_lr = script.settings.learning_rate.start_lr
+        self._gradients = {name: engine.compile(self._gradient_function(name)) for name in models}
+        self._losses = {name: engine.compile(self._loss_function(name)) for name in models}
+        self._limit = engine.compile(limited) if script.training.gradient_max_norm else None
+
+    def step(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
+        """Learn from one batch; the columns of the learning curve before it."""
+        arguments = self._arguments(task, batch, learning_rate)
+        gradients, total, reports = self._gradients[task](*arguments)
+        if self._limit is not None:
+            gradients = self._limit(gradients, self._number(self.script.training.gradient_max_norm or 0.0))
+        self.optimizer.step(gradients, learning_rate)
+        return self._columns(task, total, reports)
+
+    def evaluate(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
+        """The columns of the learning curve for one batch."""
+        return self._columns(task, *self._losses[task](*self._arguments(task, batch, learning_rate)))
+
+    def models(self, parameters: Mapping[str, Array] | None = None) -> dict[str, ModelFile]:
+        """The models as they are now, or with other ``parameters``, in NumPy arrays."""
+        now = {**self.fixed, **(self.optimizer.parameters if parameters is None else parameters)}
+        held = {key: self.engine.numpy(value) for key, value in now.items()}
+        return {name: self._model_file(name, held) for name in self.files}
+
+    def _model_file(self, name: str, held: Arrays) -> ModelFile:
+        file = self.files[name]
+        values = {path: held[key].astype(state(file.model)[path].dtype) for path, key in self.keys[name].items()}
+        return ModelFile(file.settings, Rebuilder(file.model)(values), file.extras)
+
+    def _arguments(self, task: str, batch: Batch, learning_rate: float) -> tuple[Any, ...]:
+        """Trained and fixed arrays by path, the batch and the prefactors on the engine."""
+        keys, parameters = self.keys[task], self.optimizer.parameters
+        trained = {key: parameters[key] for key in dict.fromkeys(keys.values()) if key in parameters}
+        fixed = {key: self.fixed[key] for key in dict.fromkeys(keys.values()) if key in self.fixed}
+        weights = prefactors(self.script.tasks[task].loss, learning_rate, self._start_lr)
+        return trained, fixed, native(batch, self.engine), {t: self._number(w) for t, w in weights.items()}
+
+    def _number(self, x: float) -> Array:
+        return self.engine.native(np.array(x))
+
+    def _columns(self, task: str, total: Array, reports: Mapping[str, Array]) -> dict[str, float]:
+        values = {term: float(self.engine.numpy(value)) for term, value in reports.items()}
+        return reported(self.script.tasks[task].loss, float(self.engine.numpy(total)), values)
+
+    def _loss_function(self, task: str) -> Callable[..., Any]:
+        rebuild, keys = Rebuilder(self.files[task].model), self.keys[task]
+        settings, grad = self.script.tasks[task].loss, self.engine.grad_and_aux
+
+        def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
+            held = trained | fixed
+            return loss(rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad)
+
+        return function
+
+    def _gradient_function(self, task: str) -> Callable[..., Any]:
+        value, grad = self._loss_function(task), self.engine.grad_and_aux
+
+        def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
+            names = list(trained)
+
+            def of(*values: Array) -> tuple[Array, Any]:
+                total, reports = value(dict(zip(names, values, strict=True)), fixed, batch, weights)
+                return total, (total, reports)
+
+            slopes, (total, reports) = grad(of, *trained.values())
+            return dict(zip(names, slopes, strict=True)), total, reports
+
+        return function
+
+
+def native(batch: Any, engine: Engine) -> Any:
+    """Nested named tuples of NumPy arrays on the engine."""
+    if isinstance(batch, tuple):
+        return type(batch)(*(native(x, engine) for x in batch))
+    return None if batch is None else engine.native(batch)
+
+
+def limited(gradients: dict[str, Array], most: Array) -> dict[str, Array]:
+    """``gradients`` scaled down to a norm of ``most`` over all of them (spec training.md 4)."""
+    total = 0.0
+    for g in gradients.values():
+        xp = namespace(g)
+        total = total + xp.sum(xp.astype(g * g, xp.float64))
+    xp = namespace(total)
+    factor = xp.clip(most / (xp.sqrt(total) + 1e-6), None, 1.0)
+    return {key: g * xp.astype(factor, g.dtype) for key, g in gradients.items()}
+
+
+def _rule(script: Script) -> AdamRule:
+    s = script.settings.optimizer
+    return AdamRule(s.adam_beta1, s.adam_beta2, s.weight_decay, decoupled=isinstance(s, AdamWSettings))
+
+
+# Which arrays are trained, and which are the same
+
+
+def trained_paths(model: Model, settings: ModelSettings) -> list[str]:
+    """Paths of the arrays that the settings let learn."""
+    frozen = tuple(_frozen(settings.descriptor, settings.fitting_net, len(model.fitting.network.layers)))
+    paths = [path for path, _, about in arrays(model) if about["trainable"]]
+    return [path for path in paths if not path.startswith(frozen)]
+
+
+def _frozen(descriptor: DPA2Settings, fitting: CommonFittingSettings, n_layers: int) -> Sequence[str]:
+    flags = fitting.trainable if isinstance(fitting.trainable, tuple) else (fitting.trainable,) * n_layers
+    layers = [f"fitting.network.layers.{i}." for i, flag in enumerate(flags) if not flag]
+    return [*layers, *([] if descriptor.trainable else ["descriptor."])]
+
+
+SHARED = {  # beginnings of paths that tasks share, by part and level (spec training.md 9.2)
+    ("descriptor", 0): ("descriptor.",),
+    ("descriptor", 1): ("descriptor.type_embedding.",),
+    ("fitting_net", 0): ("fitting.network.", "fitting.fparam_", "fitting.aparam_"),
+}
+
+
+def shared_keys(models: Mapping[str, Model], links: Sequence[Link]) -> dict[str, Keys]:
+    """For every task, where the array at each path is held."""
+    keys = {task: {path: f"{task}/{path}" for path in state(model)} for task, model in models.items()}
+    for link in links:
+        base = link.members[0][0]
+        for task, level in link.members[1:]:
+            prefixes = SHARED[link.part, level]
+            keys[task] |= {path: keys[base][path] for path in keys[task] if path.startswith(prefixes)}
+    return keys
