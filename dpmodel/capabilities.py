@@ -25,10 +25,7 @@ FEATURES = {
     "float32": Feature("networks in float32"),
     "bfloat16": Feature("networks in bfloat16", {"numpy": "NumPy has no bfloat16"}),
     "compile": Feature("compiled programs", {"numpy": "NumPy does not compile"}),
-    "parameter_gradients": Feature(
-        "derivatives of a loss by all parameters, forces in the loss",
-        {"numpy": "not for training: the other backends are faster by far"},
-    ),
+    "parameter_gradients": Feature("derivatives of a loss, forces in it, by all parameters"),
     "checkpoint": Feature(
         "memory of forces bounded by recomputing groups of atoms", {"numpy": "what was computed once is kept"}
     ),
@@ -42,12 +39,12 @@ def why_not(feature: str, backend: str) -> str | None:
 
 
 def markdown_table() -> str:
-    """A table of all features and backends, with the reasons as footnotes."""
+    """A Markdown table of all features and backends; numbers stand for the reasons below it."""
     reasons = list(dict.fromkeys(reason for f in FEATURES.values() for reason in f.missing.values()))
 
     def cell(feature: Feature, backend: str) -> str:
         reason = feature.missing.get(backend)
-        return "yes" if reason is None else f"no ({reasons.index(reason) + 1})"
+        return "yes" if reason is None else f"({reasons.index(reason) + 1})"
 
     rows = [["", *BACKENDS.values()], ["---"] * (1 + len(BACKENDS))]
     rows += [[feature.words, *(cell(feature, backend) for backend in BACKENDS)] for feature in FEATURES.values()]

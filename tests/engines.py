@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from typing import Any
 
 from dpmodel.backend import Engine, backend
 from dpmodel.capabilities import BACKENDS
@@ -17,7 +18,11 @@ def engine_of(name: str) -> Engine:
     return backend(name).engine("cpu")
 
 
+def potential_of(engine: Engine, name: str) -> Any:
+    """The ``Potential`` of a reference case on ``engine``; as Any, for its predictions have fields that may be None."""
+    return _potential(engine.name, name)
+
+
 @cache
-def potential_of(engine: Engine, name: str) -> Potential:
-    """A reference case on ``engine``."""
-    return Potential(case(name).file, engine)
+def _potential(backend_name: str, name: str) -> Potential:
+    return Potential(case(name).file, engine_of(backend_name))

@@ -1,10 +1,12 @@
 """A model as an ``nn.Module``, for training, fine-tuning and building on it.
 
-    model = dpmodel_torch.Model(numpy_model)
+    model = dpmodel_torch.Model(potential.model)
     graph, positions = dpmodel_torch.tensors((graph, positions))
-    found = model(graph, positions)  # under torch.no_grad() if nothing of it is to be differentiated
+    found = model(graph, positions)
     features = model.describe(graph, positions).descriptor
-    numpy_model = model.to_numpy()
+    trained = model.to_numpy()
+
+All results can be differentiated; under ``torch.no_grad()`` they cost less.
 """
 
 from dataclasses import fields
@@ -95,7 +97,7 @@ class Model(Module):
         _check(graph, positions)
         model = self.pure()
         if model.fitting.kind != "ener":
-            raise InputError(f"this is a {model.fitting.kind} model, which has no energy and no forces: use atomic_output")
+            raise InputError(f"this is a {model.fitting.kind} model, which has no forces: use atomic_output")
         return predict.predict(model, graph, positions, grad_and_aux, run)
 
     def atomic_output(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> torch.Tensor:
