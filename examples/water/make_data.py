@@ -1,7 +1,7 @@
 """Make the water data of this folder: molecular dynamics and labels with GFN1-xTB, a semi-empirical quantum method.
 
-Needs ``pip install tblite ase typer rich``.  Run ``OMP_NUM_THREADS=1 python make_data.py``; about 70 minutes on one
-core.  It may be stopped at any moment: run again, it goes on from the last finished block.
+Needs ``pip install tblite ase typer rich``.  Run ``OMP_NUM_THREADS=1 python make_data.py``; about 40 minutes on one
+free core.  It may be stopped at any moment: run again, it goes on from the last finished block.
 
 A chain is one box of water cooled through four temperatures.  It advances in blocks of ``STRIDE`` steps; the last
 configuration of a block is labelled with a tightly converged calculation and, past equilibration, becomes a frame.
@@ -26,7 +26,12 @@ from tblite.ase import TBLite
 
 TEMPERATURES = (600.0, 450.0, 350.0, 300.0)  # K, in the order of cooling
 DENSITIES = (0.9, 1.0, 1.1)  # g/cm3
-FRAMES = {"train_16": 15, "valid_16": 4, "valid_32": 2, "train_32": 5}  # per temperature and density
+SYSTEMS = {  # densities, and frames at each temperature and density
+    "train_16": (DENSITIES, 15),
+    "valid_16": ((0.9, 1.0), 4),
+    "valid_32": ((1.0,), 4),
+    "train_32": ((1.0,), 4),
+}
 
 TIME_STEP = 1.0  # fs
 HYDROGEN_MASS = 4.0  # u: configurations do not depend on masses, and 1 fs now does what 0.5 fs did
@@ -59,7 +64,7 @@ class Chain:
         blocks: list[tuple[float, bool]] = []
         for temperature in TEMPERATURES:
             skipped = COOLING_BLOCKS if blocks else FIRST_BLOCKS
-            blocks += [(temperature, False)] * skipped + [(temperature, True)] * FRAMES[self.system]
+            blocks += [(temperature, False)] * skipped + [(temperature, True)] * SYSTEMS[self.system][1]
         return blocks
 
     def random(self, block: int) -> np.random.Generator:
@@ -70,7 +75,9 @@ class Chain:
 def chains(seed: int) -> list[Chain]:
     """All trajectories, in the order they are made."""
     return [
-        Chain(system, density, (seed, i, j)) for i, system in enumerate(FRAMES) for j, density in enumerate(DENSITIES)
+        Chain(system, density, (seed, i, DENSITIES.index(density)))
+        for i, (system, (densities, _)) in enumerate(SYSTEMS.items())
+        for density in densities
     ]
 
 
@@ -200,7 +207,7 @@ def main(
                 progress.update(task, completed=finished + blocks)
             finished += blocks
             progress.console.print(f"{chain.name}: {blocks} blocks")
-        for system in FRAMES:
+        for system in SYSTEMS:
             collect(system, every, work, folder)
 
 
