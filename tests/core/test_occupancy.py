@@ -27,7 +27,7 @@ def test_occupancies_fill_the_slots(values: list[float], capacity: int) -> None:
     np.testing.assert_allclose(theta, dense.occupancy(w, capacity), atol=1e-9)
     assert theta.min() >= 0.0
     assert theta.max() <= 1.0
-    np.testing.assert_allclose(theta.sum(), min(np.count_nonzero(w), capacity), rtol=1e-12)
+    assert theta.sum() == pytest.approx(min(int(np.count_nonzero(w)), capacity), rel=1e-12)
 
 
 def slope(w: np.ndarray, capacity: int, direction: np.ndarray) -> np.ndarray:
