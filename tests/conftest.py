@@ -1,13 +1,19 @@
 """The backends: a test that asks for ``engine`` runs on every one of them.
 
 ``DPMODEL_BACKENDS="numpy torch" pytest`` leaves the others out.  Otherwise a framework that is not there is a failure.
+
+Property tests draw the same examples everywhere; ``pytest --hypothesis-profile=default`` looks for new ones.
 """
 
+import hypothesis
 import pytest
 
 from dpmodel.backend import Engine
 from dpmodel.capabilities import why_not
 from engines import CHOSEN, engine_of
+
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
