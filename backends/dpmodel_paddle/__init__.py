@@ -18,7 +18,7 @@ class PaddleBackend:
     name = "paddle"
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
-        """Eager unless asked to compile: static programs are no faster on a CPU, and take seconds for every new shape."""
+        """Eager unless asked to compile: static programs take seconds a shape, and are no faster on CPUs."""
         return Engine(find_device(device), static=bool(compile))
 
 

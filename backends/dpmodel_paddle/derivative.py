@@ -35,7 +35,7 @@ def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple
         value, aux = function(*own)
         slopes = _slopes(value, [*own, *deeper], again)
     if outer is not None:
-        outer.deeper += [v for v, given in zip(own, x, strict=True) if given.stop_gradient] + deeper
+        outer.deeper.extend([v for v, given in zip(own, x, strict=True) if given.stop_gradient] + deeper)
     result = tuple([paddle.zeros_like(v) if g is None else g for g, v in zip(slopes, x, strict=False)])
     return result, aux if again else mapped(lambda v: v.detach(), aux)
 
@@ -85,14 +85,21 @@ def checkpoint(function: Function) -> Function:
         if not paddle.in_dynamic_mode() or not paddle.is_grad_enabled() or current is None or current.again:
             return function(*x)
         constants = [v.detach() for v in x]
-        result = function(*constants)
+        result = _distinct(function(*constants), constants)
         if all(v.stop_gradient for v in result):
-            # what is handed through has to be a copy; the lambda keeps Paddle from looking for inputs in there
-            result = [paddle.assign(v) if any(v is c for c in constants) else v for v in result]
-            return _Recomputed.apply(function, lambda: result, *x)
+            return _Recomputed.apply(function, lambda: result, *x)  # Paddle would take a plain tuple for more inputs
         return function(*x)
 
     return run
+
+
+def _distinct(results: tuple[Array, ...], inputs: list[Array]) -> tuple[Array, ...]:
+    """``results``, those that are inputs or come twice as copies: Paddle takes them for changes in place."""
+    seen, distinct = {id(v) for v in inputs}, []
+    for v in results:
+        distinct.append(paddle.assign(v) if id(v) in seen else v)
+        seen.add(id(v))
+    return tuple(distinct)
 
 
 class _Recomputed(paddle.autograd.PyLayer):
@@ -100,7 +107,7 @@ class _Recomputed(paddle.autograd.PyLayer):
     def forward(ctx: Any, function: Function, result: Callable[[], tuple[Array, ...]], *x: Array) -> tuple[Array, ...]:
         ctx.function = function
         ctx.save_for_backward(*x)
-        return tuple(result())
+        return result()
 
     @staticmethod
     def backward(ctx: Any, *slopes: Array) -> tuple[Array | None, ...]:
@@ -109,6 +116,6 @@ class _Recomputed(paddle.autograd.PyLayer):
         for v, g in zip(own, given, strict=True):
             v.stop_gradient = g.stop_gradient
         with paddle.set_grad_enabled(True):
-            found = [(y, s) for y, s in zip(ctx.function(*own), slopes, strict=True) if not y.stop_gradient]
-            paddle.autograd.backward([y for y, _ in found], [s for _, s in found])
-        return tuple([v.grad for v in own])
+            terms = [(y * s).sum() for y, s in zip(ctx.function(*own), slopes, strict=True) if not y.stop_gradient]
+            paddle.add_n(terms).backward()
+        return tuple([None if v.stop_gradient else paddle.zeros_like(v) if v.grad is None else v.grad for v in own])

@@ -1,7 +1,7 @@
 """The part of the Array API standard that dpmodel uses, spelled for Paddle.
 
-Every function here has a second derivative in Paddle's eager mode: what has none there (``softmax``, ``norm``, ``einsum``,
-``log1p``, strided slices, ...) is not offered, and the core does without.
+What can have a second derivative has one in Paddle's eager mode, but for ``max``, which the core applies to constants.
+What has none there (``softmax``, ``norm``, ``einsum``, strided slices, ...) the core does without.
 """
 
 from dpmodel_paddle.quiet import paddle
@@ -12,7 +12,7 @@ bfloat16, float16, float32, float64 = paddle.bfloat16, paddle.float16, paddle.fl
 
 
 def arange(start, /, stop=None, step=1, *, dtype=None, device=None):
-    return paddle.arange(start, stop, step, dtype=dtype)
+    return paddle.arange(start, stop, step, dtype=dtype, device=device)
 
 
 def argsort(x, /, *, axis=-1, descending=False, stable=True):

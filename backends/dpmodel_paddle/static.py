@@ -1,69 +1,74 @@
-"""Functions as static programs, one for each shape of their arguments."""
+"""Functions as static programs, one for each set of shapes of their arguments."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
+from threading import RLock
 from typing import Any
 
 from dpmodel_paddle.quiet import paddle
 from dpmodel_paddle.trees import leaves, replaced
 
 Value = paddle.pir.Value  # what an array is while a program is traced
-
 OPERATORS = {
     "__add__": paddle.add,
     "__sub__": paddle.subtract,
     "__mul__": paddle.multiply,
     "__truediv__": paddle.divide,
 }
+TRACING = RLock()
 
 
 class Static:
-    """``function`` of nested tuples and dicts of arrays, traced when it meets new shapes."""
+    """``function`` of nested tuples and dicts of arrays, traced when it meets new shapes; its results are constants."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.programs: dict[Any, Any] = {}
-        self.outputs: dict[Any, Any] = {}
+        self._function = function
+        self._programs: dict[Any, Any] = {}
+        self._outputs: dict[Any, Any] = {}  # how results are nested
 
     def __call__(self, *args: Any) -> Any:
         flat = leaves(args)
-        key = (repr(replaced(args, repeat("*"))), *((*x.shape, x.dtype, x.stop_gradient) for x in flat))
-        if key not in self.programs:
-            self.programs[key] = self._program(key, args)
-            with exact_numbers():
-                results = self.programs[key](flat)
+        key = (repr(replaced(args, repeat("*"))), *[(*x.shape, x.dtype) for x in flat])
+        if key in self._programs:
+            results = self._programs[key](flat)
         else:
-            results = self.programs[key](flat)
-        return replaced(self.outputs[key], iter(results if isinstance(results, (tuple, list)) else [results]))
+            with exact_numbers():
+                program = self._program(key, args)
+                results = program(flat)
+            self._programs[key] = program
+        return replaced(self._outputs[key], iter(results if isinstance(results, list | tuple) else [results]))
 
     def _program(self, key: Any, args: Any) -> Any:
-        def traced(flat: Any) -> Any:
-            result = self.function(*replaced(args, iter(flat)))
-            self.outputs[key] = replaced(result, repeat("*"))
+        def traced(flat: list[Any]) -> tuple[Any, ...]:
+            result = self._function(*replaced(args, iter(flat)))
+            self._outputs[key] = replaced(result, repeat("*"))
             return tuple(leaves(result))
 
         # the source is traced as it stands: it has no branches on values for Paddle to rewrite
         program = paddle.jit.to_static(paddle.jit.not_to_static(traced), full_graph=True, backend=None)
-        program.eval()  # nothing is kept for a derivative
+        program.eval()  # keeps nothing for a derivative
         return program
 
 
 @contextmanager
 def exact_numbers() -> Iterator[None]:
-    """While tracing, let Python numbers meet arrays in the arrays' precision; Paddle's own operators round to float32."""
+    """While tracing, Python numbers meet arrays in the arrays' precision: Paddle's own operators round to float32."""
+    with TRACING:
+        saved = {name: getattr(Value, name) for left in OPERATORS for name in (left, _reflected(left))}
+        for name, operator in OPERATORS.items():
+            setattr(Value, name, lambda x, y, op=operator: op(x, _array(y, x)))
+            setattr(Value, _reflected(name), lambda x, y, op=operator: op(_array(y, x), x))
+        try:
+            yield
+        finally:
+            for name, method in saved.items():
+                setattr(Value, name, method)
 
-    def number(y: Any, x: Any) -> Any:
-        return paddle.full([], y, dtype=x.dtype) if isinstance(y, (int, float)) else y
 
-    saved = {}
-    for name, operator in OPERATORS.items():
-        turned = name.replace("__", "__r", 1)
-        saved |= {name: getattr(Value, name), turned: getattr(Value, turned)}
-        setattr(Value, name, lambda x, y, op=operator: op(x, number(y, x)))
-        setattr(Value, turned, lambda x, y, op=operator: op(number(y, x), x))
-    try:
-        yield
-    finally:
-        for name, method in saved.items():
-            setattr(Value, name, method)
+def _reflected(name: str) -> str:
+    return name.replace("__", "__r", 1)
+
+
+def _array(y: Any, x: Any) -> Any:
+    return paddle.full([], y, dtype=x.dtype) if isinstance(y, int | float) else y

@@ -1,0 +1,65 @@
+"""Paddle on one device, as ``dpmodel.backend.Engine`` wants it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dpmodel.backend import AdamRule
+from dpmodel.errors import BackendError
+from dpmodel_paddle.arrays import to_numpy, to_tensor
+from dpmodel_paddle.derivative import checkpoint, grad_and_aux
+from dpmodel_paddle.optimizer import Optimizer
+from dpmodel_paddle.quiet import paddle
+from dpmodel_paddle.static import Static
+
+Array = Any
+
+
+class Engine:
+    """Paddle on ``device``, through static programs or not."""
+
+    name = "paddle"
+    grad_and_aux = staticmethod(grad_and_aux)
+    checkpoint = staticmethod(checkpoint)
+
+    def __init__(self, device: str, static: bool) -> None:
+        self.device = device
+        self.rounds_shapes = static
+
+    def native(self, x: np.ndarray) -> Array:
+        return to_tensor(x, self.device)
+
+    def numpy(self, x: Array) -> np.ndarray:
+        return to_numpy(x)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` under ``paddle.no_grad()``, as a static program if the engine makes them."""
+        run = Static(function) if self.rounds_shapes else function
+
+        def call(*args: Any) -> Any:
+            with paddle.no_grad():
+                return run(*args)
+
+        return call
+
+    def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
+        return Optimizer(parameters, rule)
+
+
+def find_device(name: str | None) -> str:
+    """The device called "cpu", "gpu", "gpu:1", ... ("cuda" means "gpu"); None: that of ``paddle.set_device``.
+
+    Raises
+    ------
+    BackendError
+        If it is not there.
+    """
+    if name is None:
+        return paddle.get_device()
+    there = {"cpu", *paddle.device.get_available_device(), *(paddle.device.get_available_custom_device() or ())}
+    device = name.replace("cuda", "gpu")
+    for found in (device, f"{device}:0"):
+        if found in there:
+            return found
+    raise BackendError(f"paddle cannot use device {name!r}; there is {', '.join(sorted(there))}")
