@@ -44,7 +44,7 @@ NAMES = {
 BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
-COPIES = ("._networks.", ".type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor", "_extra_state")
+COPIES = ("._networks.", ".type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor")
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
 
 
@@ -91,7 +91,8 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
     if head is None and len(branches) == 1:
         return next(iter(branches.items()))
     for name, settings in branches.items():
-        if head == name or (head is not None and head in (settings.get("model_branch_alias") or ())):
+        aliases = settings.get("model_branch_alias") if isinstance(settings, dict) else None
+        if head is not None and head in (name, *(aliases or ())):
             return name, settings
     what = "which was not chosen" if head is None else f"not {head!r}"
     raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, branches))}, {what}")
@@ -111,11 +112,12 @@ def checkpoint_to_tree(
     except SettingError as error:
         raise FileError(f"{file}: {error}") from None
     prefix = f"model.{name}."
-    tensors = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or state
+    arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
+    tensors = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
     loader = _Loader(tensors, settings, file)
     tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": {}}
     distance = tensors.get("min_nbor_dist")
-    if distance is not None and distance > 0:  # -1 where it is not known
+    if distance is not None and np.all(distance > 0):  # -1 where it is not known
         tree["@variables"]["min_nbor_dist"] = np.asarray(distance)
     loader.finish()
     return tree
@@ -147,7 +149,7 @@ class _Loader:
         name = tensor_name(place)
         if name not in self.tensors and place[-1] in UNSAVED:
             return stored(leaf, arrays_of(self.mould)[leaf.path])
-        if not isinstance(self.tensors.get(name), np.ndarray):
+        if name not in self.tensors:
             raise FileError(f"{self.file}: expected a tensor {name}, as the settings in the file want, found none")
         self.used.add(name)
         return self.tensors[name]
@@ -172,18 +174,20 @@ class _Loader:
 
 def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str, Any]:
     """The state dictionary, ``_extra_state`` included, from which deepmd-kit's PyTorch backend makes the model."""
-    settings = Reader(file).settings(tree["model"])
-    state = {tensor_name(place): array for place, array in _arrays(tree["model"], ()) if "compress" not in place}
+    model = tree.get("model") or {}
+    settings = Reader(file).settings(model)
+    state = {tensor_name(place): array for place, array in _arrays(model, ()) if "compress" not in place}
     state = {name: array for name, array in state.items() if not name.endswith(UNSAVED)}
     state |= {name.replace(".networks.", "._networks."): array for name, array in state.items() if ".networks." in name}
-    blocks = [block for key, block in BLOCKS.items() if key in tree["model"]["descriptor"]]
+    blocks = [block for key, block in BLOCKS.items() if key in model["descriptor"]]
     state |= {f"atomic_model.descriptor.{block}.{name}": np.empty(0) for block in blocks for name in TABLES}
     default = settings.fitting_net.default_fparam
     if default is not None:
         state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(default)
-    distances = [home["min_nbor_dist"] for home in (tree.get("@variables") or {}, tree) if "min_nbor_dist" in home]
-    state["min_nbor_dist"] = np.asarray(distances[0] if distances else -1.0, dtype=np.float64)
-    params = (tree.get("model_def_script") or {}) | _script(settings) | _polar(tree["model"], settings, file)
+    distances = [home.get("min_nbor_dist") for home in (tree.get("@variables") or {}, tree)]
+    known = [distance for distance in distances if distance is not None]
+    state["min_nbor_dist"] = np.asarray(known[0] if known else -1.0, dtype=np.float64)
+    params = (tree.get("model_def_script") or {}) | _script(settings) | _polar(model, settings, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 

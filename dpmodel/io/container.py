@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from dpmodel.errors import FileError
-from dpmodel.io.files import replacing, sniff
+from dpmodel.io.files import expect_content, replacing
 from dpmodel.io.hdf5 import read_hdf5, write_hdf5
 from dpmodel.io.text import read_json, read_yaml, write_json, write_yaml
 
@@ -34,9 +34,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = os.fspath(path)
     form = _format(path)
-    found = sniff(path)
-    if found not in form.found:
-        raise FileError(f"{path}: expected {form.found[0]}, found {found}")
+    expect_content(path, form.found, form.found[0])
     return form.read(path)
 
 
@@ -63,5 +61,5 @@ def _hint(path: str) -> str:
     if suffix == ".json":
         return "; '.json' belongs to Paddle's programs, a model in JSON is called '.dp.json'"
     if suffix in (".pt", ".pth"):
-        return "; import this file as a PyTorch checkpoint"
+        return "; PyTorch's files are for read_checkpoint"
     return ""

@@ -57,10 +57,10 @@ def _sniff_text(head: bytes) -> str:
     return "JSON text" if text.lstrip().startswith("{") else "text"
 
 
-def expect_signature(path: str | os.PathLike[str], wanted: str, words: str) -> None:
-    """Raise FileError unless ``sniff`` finds ``wanted``; ``words`` say what should have been there."""
+def expect_content(path: str | os.PathLike[str], wanted: tuple[str, ...], words: str) -> None:
+    """Raise FileError unless ``sniff`` finds one of ``wanted``; ``words`` say what should have been there."""
     found = sniff(path)
-    if found != wanted:
+    if found not in wanted:
         raise FileError(f"{path}: expected {words}, found {found}")
 
 

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import mmap
 import os
 import re
-import struct
 from typing import Any, BinaryIO
 
 import h5py
@@ -14,12 +12,12 @@ import numpy as np
 from dpmodel.errors import FileError
 from dpmodel.io.arrays import check_array, from_bfloat16, plain_value
 from dpmodel.io.files import damaged
+from dpmodel.io.heap import check_heaps
 from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 
 _NAME = re.compile(r"/?variable_[0-9]{4,}")
 _CHECKSUM = "sha256"  # ours; deepmd-kit does not write it and does not mind it
-_HEAP = b"GCOL\x01\0\0\0"  # where HDF5 keeps strings of any length
 _BFLOAT16 = np.dtype("V2")  # deepmd-kit 3.2 writes bfloat16 as two opaque bytes
 _PLAIN = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
 
@@ -30,7 +28,7 @@ def read_hdf5(path: str) -> dict[str, Any]:
     Nothing larger than the file itself is allocated: sizes are checked first, and links out of the file,
     virtual, chunked and compressed datasets are refused.
     """
-    _check_heaps(path)
+    check_heaps(path)
     with damaged(path, "HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
         return _Reader(path, file).tree()
 
@@ -93,21 +91,6 @@ class _Reader:
         if is_bfloat16:
             return from_bfloat16(np.asarray(dataset[()]).view(np.uint16))
         return np.asarray(dataset[()], dtype=dataset.dtype.newbyteorder("="))
-
-
-def _check_heaps(path: str) -> None:
-    """Refuse a file in which a list of strings has an entry without length: HDF5 2.0 would read it forever."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(_HEAP)
-        while start >= 0:
-            position, end = start + 16, min(start + int.from_bytes(data[start + 8 : start + 16], "little"), len(data))
-            while position + 16 <= end:
-                index, length = struct.unpack_from("<H6xQ", data, position)
-                step = length if index == 0 else 16 + length + -length % 8
-                if step < 16:
-                    raise FileError(f"{path}: damaged HDF5 file: entry of length {length} at byte {position}")
-                position += step
-            start = data.find(_HEAP, start + 1)
 
 
 def write_hdf5(file: BinaryIO, tree: dict[str, Any], name: str) -> None:

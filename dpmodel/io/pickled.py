@@ -28,7 +28,7 @@ def unpickle(data: bytes, file: str, find: Callable[[str], Function | None], loa
     ``find("module name")`` gives the function for a name, or None; ``load`` takes a persistent id.
     Raises FileError, naming ``file``, for names and opcodes a model file has no use for.
     """
-    machine = _Machine(file, find, load)
+    machine = _Machine(file, find, load, len(data))
     with damaged(file, "pickle"):
         for opcode, argument, _ in pickletools.genops(data):
             machine.step(opcode.name, argument)
@@ -36,8 +36,9 @@ def unpickle(data: bytes, file: str, find: Callable[[str], Function | None], loa
 
 
 class _Machine:
-    def __init__(self, file: str, find: Callable[[str], Function | None], load: Function) -> None:
+    def __init__(self, file: str, find: Callable[[str], Function | None], load: Function, left: int) -> None:
         self.file, self.find, self.load = file, find, load
+        self.left = left  # attributes, in proportion to the pickle
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -95,11 +96,15 @@ class _Machine:
         mapping.update(zip(values[::2], values[1::2], strict=True))
 
     def build(self) -> None:
-        (state,) = self.pop(1)
-        if isinstance(self.stack[-1], Attributes):
-            self.stack[-1].update(state)
-        elif type(self.stack[-1]) is not dict:  # the state of a dictionary is bookkeeping of PyTorch's
-            self.fail("the state of an object", type(self.stack[-1]).__name__)
+        (state,), target = self.pop(1), self.stack[-1]
+        if type(target) is dict:
+            return  # the state of a dictionary is bookkeeping of PyTorch's
+        if not isinstance(target, Attributes) or type(state) is not dict:
+            self.fail("the attributes of an object", type(target).__name__)
+        self.left -= len(state)
+        if self.left < 0:
+            self.fail("objects in proportion to the file", "many with the same long list of attributes")
+        target.update(state)
 
     def fail(self, expected: str, found: str) -> NoReturn:
         raise FileError(f"{self.file}: expected {expected}, found {found}")

@@ -118,7 +118,9 @@ class _Composer:
 
     def document(self) -> Any:
         """The one document of the stream."""
-        next(self.events), next(self.events)
+        begin = [next(self.events), next(self.events)]
+        if isinstance(begin[1], yaml.StreamEndEvent):
+            raise FileError(f"{self.path}: expected a YAML document, found comments or nothing")
         value = self.node(next(self.events), 0)
         next(self.events)
         if not isinstance(next(self.events), yaml.StreamEndEvent):

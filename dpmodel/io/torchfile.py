@@ -11,7 +11,7 @@ import numpy as np
 
 from dpmodel.errors import FileError
 from dpmodel.io.arrays import check_array, from_bfloat16
-from dpmodel.io.files import damaged, expect_signature, replacing
+from dpmodel.io.files import damaged, expect_content, replacing
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes, unpickle
 
@@ -20,8 +20,9 @@ _STORAGES = {
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool",
 }  # fmt: skip
+_ZIP = "a zip archive (PyTorch's .pt and .pth are)"
 _PICKLE_LIMIT = 32 * 2**20  # bytes; names and settings, a large model with its optimizer has one
-_EXPANSION_LIMIT = 2**20  # elements of a tensor that repeats its storage
+_COPY_LIMIT = 2**23  # bytes, beyond the size of the file, for tensors that repeat their storage
 
 
 def read_torchfile(path: str | os.PathLike[str]) -> Any:
@@ -31,8 +32,7 @@ def read_torchfile(path: str | os.PathLike[str]) -> Any:
     in the file is executed.  Raises FileError.
     """
     path = os.fspath(path)
-    zip_words = "a zip archive (PyTorch's .pt and .pth are)"
-    expect_signature(path, zip_words, "a PyTorch file (those older than PyTorch 1.6: save them again)")
+    expect_content(path, (_ZIP,), "a PyTorch file (those older than PyTorch 1.6: save them again)")
     with damaged(path, "PyTorch file"), zipfile.ZipFile(path) as archive:
         return _Archive(path, archive).load()
 
@@ -50,6 +50,7 @@ class _Archive:
     def __init__(self, path: str, archive: zipfile.ZipFile) -> None:
         self.path, self.archive = path, archive
         self.left = os.path.getsize(path)
+        self.left_for_copies = self.left + _COPY_LIMIT
         roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
         if len(roots) != 1:
             raise FileError(f"{path}: expected a PyTorch file (one data.pkl), found another kind of zip archive")
@@ -71,10 +72,10 @@ class _Archive:
     def find(self, name: str) -> Any:
         module, _, attribute = name.partition(" ")
         if module.startswith("__torch__"):
-            return Attributes
+            return lambda: Attributes()
         if module == "torch" and attribute in _STORAGES:
             return _Storage(_STORAGES[attribute])
-        return _FUNCTIONS.get(name)
+        return self.tensor if name in _TENSORS else _FUNCTIONS.get(name)
 
     def storage(self, key: Any) -> np.ndarray:
         """The flat array behind a persistent id ``("storage", type, name, device, length)``."""
@@ -97,6 +98,24 @@ class _Archive:
         array = array.astype(raw.newbyteorder("="), copy=False)
         return from_bfloat16(array) if dtype == "bfloat16" else array
 
+    def tensor(self, storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+        """A tensor as its storage, shape and strides say, once they are seen to stay inside the storage."""
+        numbers = (offset, *size, *stride)
+        if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers) or len(size) > 32:
+            raise ValueError(f"no tensor has size {size} and stride {stride}")
+        count = math.prod(size)
+        if count == 0:
+            return np.empty(size, storage.dtype)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if last >= storage.size or count * storage.itemsize > self.left_for_copies:
+            raise ValueError(f"size {size} with stride {stride} does not fit into a storage of {storage.size}")
+        strides = [step * storage.itemsize for step in stride]
+        view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
+        if view.flags.c_contiguous:
+            return view
+        self.left_for_copies -= view.nbytes
+        return view.copy()
+
 
 class _Storage:
     """A storage class of PyTorch: it is named in a file, never called."""
@@ -105,31 +124,19 @@ class _Storage:
         self.dtype = dtype
 
 
-def _tensor(storage: np.ndarray, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    """A tensor as its storage, shape and strides say, once they are seen to stay inside the storage."""
-    numbers = (offset, *size, *stride)
-    if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers) or len(size) > 32:
-        raise ValueError(f"no tensor has size {size} and stride {stride}")
-    count = math.prod(size)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else 0
-    if last >= max(storage.size, 1) or count > max(storage.size, _EXPANSION_LIMIT):
-        raise ValueError(f"size {size} with stride {stride} does not fit into a storage of {storage.size}")
-    if count == 0:
-        return np.empty(size, storage.dtype)
-    strides = [step * storage.itemsize for step in stride]
-    view = np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
-    return view if view.flags.c_contiguous else view.copy()
+def _empty() -> dict[Any, Any]:
+    return {}
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "collections OrderedDict": dict,
-    "torch Size": tuple,
-    "torch._utils _rebuild_tensor": _tensor,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": lambda data, *_: data,
-    "torch.jit._pickle restore_type_tag": lambda value, _: value,
-    **{f"torch.jit._pickle build_{kind}list": list for kind in ("int", "double", "bool", "tensor")},
-}
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+_TENSORS = ("torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2")
+_LISTS = tuple(f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor"))
+_TRANSPARENT = ("torch Size", "torch._utils _rebuild_parameter", "torch.jit._pickle restore_type_tag", *_LISTS)
+# None of them copies: a short pickle could ask for many copies of a long list.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"collections OrderedDict": _empty} | dict.fromkeys(_TRANSPARENT, _first)
 
 
 def write_checkpoint(path: str | os.PathLike[str], tree: Any) -> None:
@@ -137,10 +144,11 @@ def write_checkpoint(path: str | os.PathLike[str], tree: Any) -> None:
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         writer = _Writer(os.fspath(path))
         writer.value(tree, "")
-        records = {"data.pkl": b"\x80\x02" + b"".join(writer.parts) + b".", "version": b"3\n", "byteorder": b"little"}
-        records |= {f"data/{i}": array.tobytes() for i, array in enumerate(writer.arrays)}
-        for name, data in records.items():
+        pickle = b"\x80\x02" + b"".join(writer.parts) + b"."
+        for name, data in (("data.pkl", pickle), ("version", b"3\n"), ("byteorder", b"little")):
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+        for i, array in enumerate(writer.arrays):
+            archive.writestr(zipfile.ZipInfo(f"archive/data/{i}"), array.tobytes())
 
 
 class _Writer:
@@ -166,7 +174,7 @@ class _Writer:
             for i, member in enumerate(value):
                 self.value(member, f"{place}/{i}")
             self.parts.append(end)
-        elif value is None or type(value) in (bool, int, float, str):
+        elif value is None or type(value) in (bool, float, str) or (type(value) is int and abs(value) < 2**2000):
             self.parts.append(_plain(value))
         else:
             raise FileError(f"{self.path}: {place}: expected plain values and arrays, found {describe(value)}")
