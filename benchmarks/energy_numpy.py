@@ -6,7 +6,7 @@
 
 deepmd-kit's NumPy backend needs no framework: in a fresh environment, pip install --no-deps deepmd-kit==3.2.0, then
 numpy scipy h5py dargs pyyaml typing_extensions array-api-compat ml_dtypes packaging lmdb msgpack wcmatch
-python-hostlist.  These machines are noisy: quote ratios of medians from one run.
+python-hostlist mendeleev.  These machines are noisy: quote ratios of medians from one run.
 """
 
 import argparse

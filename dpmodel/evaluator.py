@@ -26,7 +26,7 @@ from dpmodel.module import Rebuilder, state
 from dpmodel.run import Run
 from dpmodel.types import Graph
 
-GROUP = 16  # atoms whose pair features fit the cache together; bounds the memory without derivatives
+GROUP = 10  # atoms whose pair features fit the cache together; bounds the memory without derivatives
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 
 Gauge = Literal["edges", "dense"]

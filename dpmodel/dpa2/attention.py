@@ -56,6 +56,7 @@ class GatedAttention:
         if self.normalize:
             q, k, v = (unit(part) for part in (q, k, v))
         w = switch if self.smooth else xp.astype(real, gg.dtype)
+        u = unit(angular) if self.dot_directions else None
         a = neighbor_weights(
             (q * self.scale) @ xp.matrix_transpose(k),
             w[:, None, :],
@@ -63,10 +64,8 @@ class GatedAttention:
             n_slots=self.n_slots,
             smooth=self.smooth,
             truncate=self.truncate,
+            factor=None if u is None else u @ xp.matrix_transpose(u),
         )
-        if self.dot_directions:
-            u = unit(angular)
-            a = a * (u @ xp.matrix_transpose(u))
         return self.norm(gg + self.out_proj(a @ v))
 
 

@@ -40,17 +40,16 @@ class PairWeights:
         cosine = (h2 @ xp.matrix_transpose(h2))[:, :, None, :]
         queries = xp.reshape(xp.reshape(g2, (-1, dim)) @ self.folded(), (n_centres, n * heads, dim))
         logits = xp.reshape(queries @ xp.matrix_transpose(g2), (n_centres, n, heads, n))
-        if self.has_gate:
-            logits = logits * cosine
-        a = neighbor_weights(
+        return neighbor_weights(
             logits,
             weight[:, None, None, :],
             weight[:, :, None, None],
             n_slots=self.n_slots,
             smooth=self.smooth,
             truncate=self.truncate,
+            gate=cosine if self.has_gate else None,
+            factor=cosine / sqrt(3.0),
         )
-        return a * (cosine / sqrt(3.0))
 
     def folded(self) -> Array:
         """M of every head, (g2_dim, heads * g2_dim)."""

@@ -12,23 +12,36 @@ SHIFT = 20.0  # logit of an empty slot, negated
 
 
 def neighbor_weights(
-    logits: Array, key: Array, query: Array | None, *, n_slots: int, smooth: bool, truncate: bool = True
+    logits: Array,
+    key: Array,
+    query: Array | None,
+    *,
+    n_slots: int,
+    smooth: bool,
+    truncate: bool = True,
+    gate: Array | None = None,
+    factor: Array | None = None,
 ) -> Array:
     """Softmax over the last axis of ``logits`` (..., n), damped by the weights of key and query.
 
     ``key`` and ``query`` are the switch (smooth) or 0/1 masks, broadcastable to the shape of ``logits``
     (``query=None``: the query is the centre itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys
     may be present and share the slots (spec descriptor.md 12).
+
+    ``gate`` multiplies the logits before all else, ``factor`` the weights after it; they are smaller than the logits
+    (one for all heads), so they are merged with the damping before they meet them.
     """
     xp = namespace(logits)
     pair = key if query is None else key * query
+    damping = pair if factor is None else pair * factor
     if not smooth:
+        logits = logits if gate is None else logits * gate
         logits = xp.where(key > 0.0, logits, -1.0e9)  # exp gives exactly 0 beside any real key
-        return softmax(logits, 0) * pair
-    logits = logits * pair + SHIFT * (pair - 1.0)
+        return softmax(logits, 0) * damping
+    logits = logits * (pair if gate is None else pair * gate) + SHIFT * (pair - 1.0)
     if truncate:
-        return softmax(logits, n_slots - shape(logits)[-1]) * pair
-    return crowded_softmax(logits, key, n_slots) * pair
+        return softmax(logits, n_slots - shape(logits)[-1]) * damping
+    return crowded_softmax(logits, key, n_slots) * damping
 
 
 def softmax(logits: Array, phantoms: int) -> Array:
