@@ -55,7 +55,10 @@ class DPA2:
         run.observe("g1", g1)
         if self.concat_types:
             g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
-        return Description(g1, rot_mat, g2, h2, switch)
+        found = Description(g1, rot_mat, g2, h2, switch)
+        for name, value in zip(Description._fields, found, strict=True):
+            run.observe(name, value)
+        return found
 
     def call(
         self, coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None = None, run: Run | None = None

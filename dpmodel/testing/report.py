@@ -1,0 +1,150 @@
+"""What a check found: for machines and for people."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+import dpmodel
+from dpmodel.testing.cases import Case
+from dpmodel.testing.terms import Difference, meaning
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case: how far every term was off, in the order in which terms are computed, or why there are none."""
+
+    case: Case
+    beyond_plain: dict[str, Any]  # options that are not at their plainest
+    differences: Sequence[Difference] = ()
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error and self.first is None
+
+    @property
+    def first(self) -> Difference | None:
+        """The first term that differs."""
+        return next((d for d in self.differences if not d.ok), None)
+
+    @property
+    def kind(self) -> str:
+        """What went wrong, whichever layer it was in: "g1"; empty if nothing did."""
+        return self.first.term.split(".")[-1] if self.first else self.error.partition(":")[0]
+
+    def explain(self) -> str:
+        """What went wrong, where, and in which model."""
+        fine = ", ".join(d.term for d in self.differences if d.ok) or "nothing"
+        what = f"{self.error}\n  equal before it: {fine}" if self.error else "nothing is wrong"
+        if self.first:
+            d = self.first
+            before = ", ".join(other.term for other in self.differences[: self.differences.index(d)]) or "nothing"
+            what = (
+                f"{d.term} is the first term that differs: {meaning(d.term)}\n"
+                f"  largest difference {d.largest:.2g} ({d.where}); its numbers go up to {d.scale:.2g}, allowed is"
+                f" {d.allowed:.2g}\n"
+                f"  equal before it: {before}"
+            )
+        return f"{what}\n  smallest case found (seed {self.case.seed}): {self.options}"
+
+    @property
+    def options(self) -> str:
+        settings = [f"{name} = {json.dumps(value)}" for name, value in self.beyond_plain.items()]
+        return ", ".join(settings) or "the plainest model and structure"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "seed": self.case.seed,
+            "first": self.first.term if self.first else None,
+            "error": self.error or None,
+            "beyond_plain": self.beyond_plain,
+            "model": self.case.settings.model_dump(),
+            "terms": [
+                {"term": d.term, "largest": _finite(d.largest), "scale": _finite(d.scale), "allowed": d.allowed,
+                 "ok": d.ok, "where": d.where}
+                for d in self.differences
+            ],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of a whole check.  ``print(report)``, ``rich.print(report)``, ``report.to_json()``.
+
+    ``findings``: for each way in which cases failed, the smallest case that shows it; ``finding.case`` holds its model,
+    structures and graph.
+    """
+
+    subject: str
+    outcomes: Sequence[Outcome]
+    findings: Sequence[Outcome] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return all(outcome.ok for outcome in self.outcomes)
+
+    @property
+    def terms(self) -> list[str]:
+        """Every term that was compared, in the order of computation."""
+        longest = max(([d.term for d in o.differences] for o in self.outcomes), key=len, default=[])
+        others = dict.fromkeys(d.term for o in self.outcomes for d in o.differences if d.term not in longest)
+        return sorted([*longest, *others], key=lambda term: _place(term, longest))
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(
+            {
+                "subject": self.subject,
+                "ok": self.ok,
+                "dpmodel": dpmodel.__version__,
+                "draws": [outcome.to_dict() for outcome in self.outcomes],
+                "findings": [finding.to_dict() | {"message": finding.explain()} for finding in self.findings],
+            }
+        )
+
+    def __rich__(self) -> RenderableType:
+        failed, count = sum(not outcome.ok for outcome in self.outcomes), len(self.outcomes)
+        verdict = f"{failed} of {count} cases differ from" if failed else f"all {count} cases agree with"
+        lines = Table(box=None, header_style="bold")
+        for name in ("term", "cases", "float64", "float32", ""):
+            lines.add_column(name, justify="left" if name == "term" else "right")
+        for term in self.terms:
+            lines.add_row(*self._line(term))
+        head = Text(f"{self.subject}: {verdict} the NumPy core", "bold red" if failed else "bold green")
+        below = Text("largest differences, relative to the largest number of the term", "dim")
+        return Group(head, lines, below, *(Text(finding.explain()) for finding in self.findings))
+
+    def _line(self, term: str) -> list[RenderableType]:
+        found = [(o.case.is_single, d) for o in self.outcomes for d in o.differences if d.term == term]
+        cells = []
+        for single in (False, True):
+            relative = [d.relative for is_single, d in found if is_single == single]
+            cells.append(f"{np.max(relative):.1e}" if relative else "")
+        mark = Text("ok", "green") if all(d.ok for _, d in found) else Text("differs", "bold red")
+        return [term, str(len(found)), *cells, mark]
+
+    def __str__(self) -> str:
+        console = Console(width=160, no_color=True)
+        with console.capture() as text:
+            console.print(self)
+        return text.get()
+
+
+def _place(term: str, longest: Sequence[str]) -> float:
+    """Place among the terms of the case that has most of them; those it lacks follow the last of their block."""
+    if term in longest:
+        return longest.index(term)
+    block = [i for i, other in enumerate(longest) if other.split(".")[0] == term.split(".")[0]]
+    return (block[-1] if block else len(longest)) + 0.5
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None

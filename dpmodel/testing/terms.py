@@ -1,0 +1,186 @@
+"""The terms of a model in the order in which they are computed, and how far two sets of them are apart."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpmodel.backend import Engine
+from dpmodel.data.bucket import bucket, bucket_positions
+from dpmodel.dpa2.neighborhood import neighborhood
+from dpmodel.model.model import Model
+from dpmodel.model.predict import atomic_output, edge_vectors, predict
+from dpmodel.module import Rebuilder, state
+from dpmodel.run import Run
+from dpmodel.testing.cases import Case
+from dpmodel.types import Graph
+from dpmodel.xp import Array, cast
+
+Terms = dict[str, Array]  # centres of all frames first, or frames for energy and virial
+
+DERIVED = ("energy", "atom_energy", "force", "virial", "atom_virial")
+ROUNDINGS = 10.0  # a difference is no mistake while it is below this many times what rounding explains
+FLOOR = 1e-3  # numbers smaller than this, in the unit of their term, are compared as if they were this large
+MEANINGS = {
+    "type_embedding": "what is known of each type (spec descriptor.md 4)",
+    "rows": "normalised environment rows (spec descriptor.md 3)",
+    "switch": "switch of each neighbour (spec descriptor.md 3)",
+    "repinit": "output of the repinit block (spec descriptor.md 5)",
+    "three_body": "output of the three-body block (spec descriptor.md 7)",
+    "g1": "single-atom representation (spec descriptor.md 9.2)",
+    "g2": "pair representation (spec descriptor.md 9)",
+    "h2": "directions of pairs (spec descriptor.md 9)",
+    "rot_mat": "moment of h2 and g2 after the last layer (spec descriptor.md 10)",
+    "descriptor": "the descriptor (spec descriptor.md 10)",
+    "atomic": "output of each atom, with its bias (spec model.md 3, 5)",
+    "atom_output": "output of each atom, zero where excluded (spec model.md 3)",
+    "atom_energy": "energy of each atom, eV",
+    "energy": "energy, eV",
+    "force": "forces, eV/angstrom",
+    "virial": "virial, eV",
+    "atom_virial": "virial of each atom, eV",
+}
+
+
+def meaning(term: str) -> str:
+    """What a term is, in words."""
+    *block, name = term.split(".")
+    if block[:1] == ["repformer"] and len(block) == 2:
+        return f"{MEANINGS[name]} before repformer layer {block[1]}"
+    return MEANINGS.get(name, "") + (f" in {block[0]}" if block else "")
+
+
+def forward(model: Model, graph: Graph, positions: Array) -> Terms:
+    """Every term without derivatives; runs on any array library, and inside its compiler."""
+    seen: Terms = {}
+
+    def observe(name: str, value: Array) -> None:
+        seen[name] = value
+
+    d = model.descriptor
+    table = d.type_embedding()
+    vectors = cast(edge_vectors(graph, positions), table.dtype)
+    geometry = {"type_embedding": table}
+    blocks = {"repinit": (d.repinit, graph.repinit), "three_body": (d.three_body, graph.three_body)}
+    for name, (block, occupied) in blocks.items():
+        if block is not None:
+            rows, switch, *_ = block.near.look(neighborhood(graph, vectors, occupied))
+            geometry |= {f"{name}.switch": switch, f"{name}.rows": rows}
+    seen["atom_output"] = atomic_output(model, graph, positions, Run(observe=observe))
+    ends = {name: seen.pop(name) for name in ("g2", "h2", "g1", "rot_mat", "descriptor", "atomic", "atom_output")}
+    return {**geometry, "switch": seen.pop("switch"), **seen, **ends}
+
+
+class OnEngine:
+    """The core on a backend: ``OnEngine(engine)(case)`` yields its terms, first those without derivatives.
+
+    ``exact``: in double precision, whatever the model says.
+    """
+
+    def __init__(self, engine: Engine, exact: bool = False) -> None:
+        self.engine, self.exact = engine, exact
+
+    def __call__(self, case: Case) -> Iterator[Terms]:
+        graph, positions, engine = case.graph, case.positions, self.engine
+        if engine.rounds_shapes:
+            graph, positions = bucket(graph, case.selection), bucket_positions(positions)
+        model = case.model.model
+        rebuild, native = Rebuilder(model), engine.native
+        arrays = {path: native(value.astype(float) if self.exact else value) for path, value in state(model).items()}
+        given = (arrays, Graph(*(None if x is None else native(x) for x in graph)), native(positions))
+        names: list[str] = []
+
+        def trace(arrays: dict[str, Array], graph: Graph, x: Array) -> tuple[Array, ...]:
+            found = forward(rebuild(arrays), graph, x)
+            names[:] = found
+            return tuple(found.values())
+
+        values = engine.compile(trace)(*given)
+        yield dict(zip(names, map(engine.numpy, values), strict=True))
+        if case.settings.fitting_net.type == "ener":
+            compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, engine.grad_and_aux))
+            yield dict(zip(DERIVED, map(engine.numpy, compiled(*given)), strict=True))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a term is from the reference."""
+
+    term: str
+    largest: float
+    scale: float  # largest number of the reference
+    tolerance: float  # relative to ``scale``
+    where: str  # of the largest difference
+    rounding: float = 0.0  # what rounding does to the reference itself
+
+    @property
+    def allowed(self) -> float:
+        return max(self.tolerance * max(self.scale, FLOOR), ROUNDINGS * self.rounding)
+
+    @property
+    def relative(self) -> float:
+        return self.largest / max(self.scale, FLOOR)
+
+    @property
+    def ok(self) -> bool:
+        return self.largest <= self.allowed  # false for NaN
+
+
+def differences(found: Terms, reference: Terms, exact: Terms, case: Case, tolerance: float) -> list[Difference]:
+    """Every term of ``reference`` that was ``found``, in order; slots and atoms that mean nothing are left out.
+
+    ``exact``: the reference again, in double precision; what rounding explains is judged from it.
+    """
+    compared = []
+    for term, right in reference.items():
+        if term in found:
+            rounding, _ = largest_gap(term, right, exact[term], case)
+            scale, _ = largest_gap(term, right, np.zeros_like(right), case)
+            gap, where = largest_gap(term, found[term], right, case)
+            compared.append(Difference(term, gap, scale, tolerance, where, rounding))
+    return compared
+
+
+def largest_gap(term: str, found: Array, right: Array, case: Case) -> tuple[float, str]:
+    """The largest difference, and where it is."""
+    found, right = np.asarray(found, dtype=float), np.asarray(right, dtype=float)
+    # wider in atoms and slots where a backend rounds sizes up, or a list is as long as nsel
+    if found.ndim != right.ndim or any(a < b for a, b in zip(found.shape, right.shape, strict=True)):
+        return np.inf, f"shape {found.shape} instead of {right.shape}"
+    gap = np.abs(found[tuple(slice(n) for n in right.shape)] - right)
+    gap[~meaningful(term, right, case)] = 0.0
+    if not gap.size:
+        return 0.0, ""
+    worst = np.unravel_index(int(np.argmax(gap)), gap.shape)
+    return float(gap[worst]), place(term, worst, case)
+
+
+def meaningful(term: str, reference: Array, case: Case) -> Array:
+    """Bool, of the shape of ``reference``: not what empty slots hold, nor the description of virtual atoms."""
+    matters = np.ones(reference.shape, dtype=bool)
+    if term in ("type_embedding", "energy", "virial"):
+        return matters
+    graph, name = case.graph, term.split(".")[-1]
+    if not term.startswith(("atom_", "force")):  # those are zero for virtual atoms
+        matters[graph.types[: len(reference)] == case.settings.n_types] = False
+    if name in ("rows", "switch", "g2", "h2"):
+        occupied = {"repinit": graph.repinit, "three_body": graph.three_body}.get(term.split(".")[0], graph.repformer)
+        assert occupied is not None
+        matters[:, occupied.shape[1] :] = False  # the slot that stands for all empty ones
+        matters[:, : occupied.shape[1]][~occupied] = False
+    return matters
+
+
+def place(term: str, index: tuple[Any, ...], case: Case) -> str:
+    """An index of a term in words."""
+    if not index or term == "type_embedding":
+        return f"type {index[0]}" if index else ""
+    first, *rest = (int(i) for i in index)
+    if term in ("energy", "virial"):
+        return f"frame {first}" + (f", component {rest}" if rest else "")
+    frame = int(case.graph.frame[first])
+    where = f"atom {first - int(case.graph.members[frame, 0])} of frame {frame}"
+    if term.split(".")[-1] in ("rows", "switch", "g2", "h2"):
+        return f"{where}, neighbour {rest[0]}" + (f", component {rest[1:]}" if rest[1:] else "")
+    return where + (f", component {rest}" if rest else "")
