@@ -126,6 +126,11 @@ def checkpoint_to_tree(
 class _Loader:
     def __init__(self, tensors: Mapping[str, Any], settings: ModelSettings, file: str) -> None:
         self.tensors, self.settings, self.file = tensors, settings, file
+        layers = settings.descriptor.repformer.nlayers
+        if layers > len(tensors):  # before so many are built
+            raise FileError(
+                f"{file}: expected tensors of {layers} repformer layers, found {len(tensors)} tensors in all"
+            )
         self.mould = build(settings, seed=None)
         self.used: set[str] = {"min_nbor_dist"}
 
