@@ -57,6 +57,11 @@ def random_potential(settings: ModelSettings, seed: int = 0) -> Potential:
     return Potential(random_model(settings, seed), backend("numpy").engine())
 
 
+def evaluate(potential: Potential, frames: dict[str, Any], **options: Any) -> Any:
+    """A ``Prediction``, whose fields are taken to be there."""
+    return potential.evaluate(**frames, **options)
+
+
 def random_frames(
     settings: ModelSettings, seed: int = 0, *, n: int = 5, nf: int = 1, periodic: bool = True, filling: float = 0.4
 ) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def random_frames(
         frames["cell"] = cell
     if fitting.numb_fparam:
         frames["fparam"] = rng.standard_normal((nf, fitting.numb_fparam))
-    if fitting.numb_aparam:
+    if fitting.numb_aparam and not fitting.use_aparam_as_mask:
         frames["aparam"] = rng.standard_normal((nf, n, fitting.numb_aparam))
     return frames
 
@@ -96,7 +101,7 @@ def graph_of(settings: ModelSettings, **frames: Any) -> tuple[Graph, np.ndarray]
         given.pop("cell", None),
         type_map=settings.type_map,
         n_fparam=fitting.numb_fparam,
-        n_aparam=fitting.numb_aparam,
+        n_aparam=0 if fitting.use_aparam_as_mask else fitting.numb_aparam,
         default_fparam=fitting.default_fparam,
         **given,
     )

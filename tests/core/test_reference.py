@@ -26,6 +26,13 @@ def test_energies_without_derivatives(name: str) -> None:
         c.check(found.atom_energy, f"{source}atom_energy")
 
 
+@pytest.mark.parametrize("name", ENERGY)
+def test_atomic_virials_in_deepmd_kits_gauge(name: str) -> None:
+    c = case(name)
+    found = dpmodel.load(c.path).evaluate(**c.frames, forces=False, atom_virial="dense")
+    c.check(found.atom_virial, "atom_virial")
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_other_heads(name: str) -> None:
     c = case(name)
