@@ -16,7 +16,7 @@ Bias = Callable[[Any, Array, Array], Array]
 
 @dataclass(frozen=True)
 class Head:
-    """``output``: name of the property; ``shape``: network output to atomic property; ``bias``: what the atomic model adds."""
+    """``output``: name of the property; ``shape``: from network to atomic output; ``bias``: what the model adds."""
 
     output: str
     shape: Shape
