@@ -23,7 +23,10 @@ FEATURES = {
     "heads": Feature("dipoles, polarizabilities, densities of states, properties"),
     "hessian": Feature("Hessian"),
     "float32": Feature("networks in float32"),
-    "bfloat16": Feature("networks in bfloat16", {"numpy": "NumPy has no bfloat16"}),
+    "bfloat16": Feature(
+        "networks in bfloat16",
+        {"numpy": "NumPy has no bfloat16", "paddle": "Paddle multiplies no matrices of half precision on a CPU"},
+    ),
     "compile": Feature("compiled programs", {"numpy": "NumPy does not compile"}),
     "parameter_gradients": Feature("derivatives of a loss, forces in it, by all parameters"),
     "checkpoint": Feature(

@@ -26,7 +26,8 @@ def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple
     """See ``dpmodel.backend.Engine``.
 
     The results can be differentiated again unless the caller said ``paddle.no_grad()``; then the memory of the graph is
-    freed while it is used.  Nothing of the caller's changes: derivatives are taken by copies.
+    freed while it is used.  Second derivatives want ``no_grad`` around them: Paddle has few third ones to prepare for.
+    Nothing of the caller's changes: derivatives are taken by copies.
     """
     again = paddle.is_grad_enabled()
     outer = _current.get()
@@ -36,8 +37,8 @@ def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple
         slopes = _slopes(value, [*own, *deeper], again)
     if outer is not None:
         outer.deeper.extend([v for v, given in zip(own, x, strict=True) if given.stop_gradient] + deeper)
-    result = tuple([paddle.zeros_like(v) if g is None else g for g, v in zip(slopes, x, strict=False)])
-    return result, aux if again else mapped(lambda v: v.detach(), aux)
+    result = tuple([paddle.zeros_like(v) if g is None else g for g, v in zip(slopes, x, strict=False)]), aux
+    return result if again else mapped(lambda v: v.detach(), result)
 
 
 @contextmanager

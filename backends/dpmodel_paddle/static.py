@@ -1,5 +1,6 @@
 """Functions as static programs, one for each set of shapes of their arguments."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -33,7 +34,7 @@ class Static:
         if key in self._programs:
             results = self._programs[key](flat)
         else:
-            with exact_numbers():
+            with _exact_numbers(), _quiet():
                 program = self._program(key, args)
                 results = program(flat)
             self._programs[key] = program
@@ -52,7 +53,15 @@ class Static:
 
 
 @contextmanager
-def exact_numbers() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Traced arrays answer None when asked where they are, which is right, and warn, even if Paddle itself asks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensor do not have '(place|device)' interface for pir", UserWarning)
+        yield
+
+
+@contextmanager
+def _exact_numbers() -> Iterator[None]:
     """While tracing, Python numbers meet arrays in the arrays' precision: Paddle's own operators round to float32."""
     with TRACING:
         saved = {name: getattr(Value, name) for left in OPERATORS for name in (left, _reflected(left))}
