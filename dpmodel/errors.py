@@ -23,3 +23,7 @@ class BackendError(DpmodelError):
 
 class NeighborOverflowWarning(UserWarning):
     """An atom has more neighbours than the model keeps; the farthest ones are ignored."""
+
+
+class TrainingError(DpmodelError):
+    """Training cannot go on; the message says at which step and what may be the reason."""

@@ -9,7 +9,7 @@ import numpy as np
 from autograd.extend import defvjp, primitive
 from autograd.tracer import getval
 
-exp, log, max, mean, sqrt, sum = anp.exp, anp.log, anp.max, anp.mean, anp.sqrt, anp.sum
+abs, exp, log, max, mean, sqrt, sum = anp.abs, anp.exp, anp.log, anp.max, anp.mean, anp.sqrt, anp.sum
 broadcast_to, permute_dims, reshape, where = anp.broadcast_to, anp.transpose, anp.reshape, anp.where
 eye, full, zeros, not_equal = anp.eye, anp.full, anp.zeros, anp.not_equal
 bool, float16, float32, float64, int32, int64 = np.bool_, np.float16, np.float32, np.float64, np.int32, np.int64

@@ -14,15 +14,14 @@ Array = Any
 
 
 class Optimizer:
-    """Adam or AdamW."""
+    """Adam or AdamW; Paddle's own AdamW rounds the weight decay to float32, so that decay is done here."""
 
     def __init__(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> None:
         self._betas, self._steps = rule[:2], dict.fromkeys(parameters, 0)
         self._held = {name: _parameter(value) for name, value in parameters.items()}
-        kind = paddle.optimizer.AdamW if rule.decoupled else paddle.optimizer.Adam
-        betas = {"beta1": rule.beta1, "beta2": rule.beta2}
-        held = list(self._held.values())
-        self._rule = kind(learning_rate=1.0, parameters=held, weight_decay=rule.weight_decay, **betas)
+        self._decay, coupled = (rule.weight_decay, 0.0) if rule.decoupled else (0.0, rule.weight_decay)
+        held, betas = list(self._held.values()), {"beta1": rule.beta1, "beta2": rule.beta2}
+        self._rule = paddle.optimizer.Adam(learning_rate=1.0, parameters=held, weight_decay=coupled, **betas)
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -30,6 +29,10 @@ class Optimizer:
         return {name: value.detach() for name, value in self._held.items()}
 
     def step(self, gradients: Mapping[str, Array], learning_rate: float) -> None:
+        if self._decay:
+            for name in gradients:
+                value = self._held[name]
+                value.set_value(value.detach() * (1.0 - learning_rate * self._decay))
         with _double_precision():
             self._rule.set_lr(learning_rate)
             self._rule.apply_gradients([(self._held[name], g) for name, g in gradients.items()])
@@ -37,7 +40,8 @@ class Optimizer:
             self._steps[name] += 1
 
     def state(self) -> dict[str, np.ndarray]:
-        found, kept = {}, self._kept()
+        found: dict[str, np.ndarray] = {}
+        kept = self._kept()
         for name, value in self._held.items():
             found |= {name: value.numpy(), f"{name}:step": np.array(self._steps[name])}
             for ours, theirs in MOMENTS.items():

@@ -1,6 +1,7 @@
 """The command ``dpmodel``.  Results go to standard output, everything said to people to standard error.
 
-Exit codes: 0 done, 1 models or backends disagree (``compare``), 2 an input that cannot be used.
+Exit codes: 0 done, 1 models or backends disagree (``compare``), 2 an input that cannot be used, 130 training stopped
+on request.
 """
 
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import dpmodel
 from dpmodel.errors import DpmodelError, NeighborOverflowWarning
@@ -92,6 +94,24 @@ def compress(
     compress_file(model, output, step, extrapolate, training_script, backend, told)
 
 
+@app.command()
+def train(
+    script: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file, JSON or YAML, as deepmd-kit's.")],
+    backend: Annotated[str, typer.Option("--backend", "-b", help="torch, jax, paddle or numpy.")] = "torch",
+    device: Device = None,
+    restart: Annotated[Path | None, typer.Option(help="Go on from a checkpoint, or from save_ckpt.")] = None,
+    init_model: Annotated[Path | None, typer.Option(help="Start from the parameters of this model.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Input with all defaults.")] = Path("out.json"),
+    check: Annotated[bool, typer.Option(help="Look at the input and the data, train nothing.")] = False,
+) -> None:
+    """Train a model."""
+    from dpmodel.interfaces.train import train_file
+    from dpmodel.train.prepare import Origin
+
+    if not train_file(script, backend, device, Origin(restart, init_model), None if check else output, check, told):
+        raise typer.Exit(130)
+
+
 @data.command("check")
 def check_data(
     paths: Annotated[list[Path], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
@@ -106,12 +126,12 @@ def check_data(
 
 def main() -> None:
     """Run the command; errors of dpmodel become one line and exit code 2."""
-    warnings.showwarning = lambda message, *_, **__: told.print(f"[yellow]warning:[/] {message}")
+    warnings.showwarning = lambda message, *_, **__: told.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
     warnings.simplefilter("always", NeighborOverflowWarning)
     try:
         app()
     except DpmodelError as error:
-        told.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
+        told.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
 
 

@@ -1,0 +1,125 @@
+"""Checkpoints: deepmd-kit's ``.pt`` files, with what an exact continuation needs beside the model."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError
+from dpmodel.io.checkpoint import heads, read_checkpoint, tree_to_checkpoint
+from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.files import replacing
+from dpmodel.io.model import read_model
+from dpmodel.io.torchfile import read_torchfile, write_checkpoint
+from dpmodel.train.script import SINGLE
+
+OURS = "dpmodel"  # the entry of the file that deepmd-kit does not look at
+SUFFIX = ".pt"
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Models by task; ``step`` is the next one to do; ``optimizer`` is empty in files that are not ours."""
+
+    models: dict[str, ModelFile]
+    step: int = 0
+    optimizer: Arrays = field(default_factory=dict)
+    ema: Arrays = field(default_factory=dict)
+
+
+def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` so that there is the whole file, or none of it."""
+    names = list(checkpoint.models)
+    states: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    for name, model in checkpoint.models.items():
+        state = tree_to_checkpoint(to_tree(model), os.fspath(path))
+        params[name] = state.pop("_extra_state")["model_params"]
+        states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in state.items()}
+    script = params[SINGLE] if names == [SINGLE] else {"model_dict": params}
+    states["_extra_state"] = {"model_params": script, "train_infos": {"lr": 0.0, "step": checkpoint.step - 1}}
+    ours = {"step": checkpoint.step, "optimizer": checkpoint.optimizer, "ema": checkpoint.ema}
+    write_checkpoint(path, {"model": states, OURS: ours})
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint in ``path``: ours, deepmd-kit's, or any model file."""
+    name = os.fspath(path)
+    if Path(name).suffix.lower() != SUFFIX:
+        return Checkpoint({SINGLE: read_model(name)})
+    saved = read_torchfile(name)
+    content = saved.get("model", saved) if isinstance(saved, dict) else {}
+    extra = content.get("_extra_state") if isinstance(content, dict) else None
+    if not isinstance(extra, dict) or "model_params" not in extra:
+        raise FileError(f"{name}: expected a checkpoint of training (with _extra_state), found another PyTorch file")
+    names = list(heads(extra["model_params"]))
+    models = {head: from_tree(read_checkpoint(name, head), name) for head in names}
+    step = int((extra.get("train_infos") or {}).get("step", -1)) + 1
+    ours = saved.get(OURS)
+    if not isinstance(ours, dict):
+        return Checkpoint(models, step)
+    return Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
+
+
+class Shelf:
+    """The numbered checkpoints of a run: the newest ``keep`` of them, a link to the last, and the file of its name."""
+
+    def __init__(self, name: str, folder: str | None, keep: int) -> None:
+        self._name, self._keep = Path(name), keep
+        self._folder = self._name.parent if folder is None else Path(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint, then point to it, then remove old ones."""
+        path = self._folder / f"{self._name.name}-{checkpoint.step}{SUFFIX}"
+        write(path, checkpoint)
+        self._link(path)
+        with replacing(self._name.parent / "checkpoint") as file:
+            file.write(f"{path}\n".encode())
+        for old in self._numbered()[: -self._keep]:
+            if old != path:
+                old.unlink(missing_ok=True)
+        return path
+
+    def _link(self, path: Path) -> None:
+        """``<name>.pt``: a link where there can be links."""
+        link = self._name.with_name(f"{self._name.name}{SUFFIX}")
+        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        try:
+            fresh.symlink_to(os.path.relpath(path, link.parent))
+            fresh.replace(link)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise FileError(f"{link}: cannot be written: {error.strerror}") from error
+
+    def _numbered(self) -> list[Path]:
+        """Checkpoints of this name, oldest first."""
+        pattern = re.compile(re.escape(self._name.name) + r"-\d+" + re.escape(SUFFIX))
+        found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def latest(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint that ``path`` means: itself, or the newest of a run if it is ``model.ckpt``, its stem."""
+    given = Path(path)
+    if given.is_file():
+        return given
+    link = given.with_name(f"{given.name}{SUFFIX}")
+    if link.is_file():
+        return link
+    raise FileError(f"{given}: there is no such checkpoint")
+
+
+def matching(models: Mapping[str, ModelFile], task: str, path: str) -> ModelFile:
+    """The model of ``task``, or the only one there is."""
+    if task in models:
+        return models[task]
+    if len(models) == 1 and task == SINGLE:
+        return next(iter(models.values()))
+    raise FileError(f"{path}: expected a model of the task {task!r}, found {', '.join(map(repr, models))}")

@@ -1,0 +1,232 @@
+"""The training loop, the same for every backend (spec training.md 5)."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from dpmodel.backend import Engine
+from dpmodel.data.selection import selection
+from dpmodel.data.systems import Frame
+from dpmodel.errors import TrainingError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.train.batches import Turns
+from dpmodel.train.checkpoint import Checkpoint, Shelf
+from dpmodel.train.collate import collate
+from dpmodel.train.curve import Columns, Curve
+from dpmodel.train.learner import Learner
+from dpmodel.train.loss import Batch, reported
+from dpmodel.train.schedule import schedule
+from dpmodel.train.script import SINGLE, MultiScript, Script
+from dpmodel.train.settings import TrainingSettings
+from dpmodel.train.start import Data
+from dpmodel.xp import Array
+
+Watch = Callable[[int, str, Columns, float], None]  # step from 1, task, columns, learning rate
+
+
+class Training:
+    """One run: the learner, its data, and where in the run it is."""
+
+    def __init__(
+        self, script: Script, data: Mapping[str, Data], start: Checkpoint, engine: Engine, *, append: bool = False
+    ) -> None:
+        """Go on from ``start``; ``append`` to the learning curve."""
+        self.script, self.data, self.engine = script, data, engine
+        self.step, self.n_steps = start.step, number_of_steps(script, data)
+        self.learner = Learner(script, start.models, engine)
+        if start.optimizer:
+            self.learner.optimizer.load(start.optimizer)
+        self._rate = schedule(script.settings.learning_rate, self.n_steps)
+        self._turns = Turns(task_shares(script, data), script.training.first_seed)
+        self._selections = {name: selection(task.model) for name, task in script.tasks.items()}
+        self._average = (
+            Average(self.learner, script.training.ema_decay, start.ema) if script.training.enable_ema else None
+        )
+        self._shelves = _shelves(script, self.n_steps)
+        self._curve = _curve(script, data, append) if script.training.disp_training else None
+        self._sums: dict[str, list[Columns]] = {}
+        self._saved = start.step if append else -1
+
+    def run(self, watch: Watch = lambda *_: None) -> bool:
+        """Learn to the end, or until SIGINT or SIGTERM asks to stop; then a checkpoint is written and False returned.
+
+        Raises TrainingError if the loss is no longer a number; the last checkpoint is then from before.
+        """
+        with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
+            following = self._read(self.step)
+            while self.step < self.n_steps and not stop.is_set():
+                batch, task = following.result(), self._turns(self.step)[0]
+                following = self._read(self.step + 1)
+                self._learn(task, batch, watch)
+            following.cancel()
+            if self._saved != self.step:
+                self._save()
+        return self.step >= self.n_steps
+
+    def _learn(self, task: str, batch: Batch, watch: Watch) -> None:
+        """One step and what is written after it."""
+        training, rate = self.script.training, self._rate(self.step)
+        columns = self.learner.step(task, batch, rate)
+        if not math.isfinite(columns["rmse"]):
+            raise TrainingError(
+                f"step {self.step + 1}: the loss is {columns['rmse']}; the last checkpoint is from before."
+                " Is the learning rate too high, or are there bad data (dpmodel data check)?"
+            )
+        if self._average is not None:
+            self._average.add()
+        self.step += 1
+        self._sums.setdefault(task, []).append(columns)
+        if self._curve is not None and (self.step == 1 or self.step % training.disp_freq == 0):
+            self._curve.row(self.step, self._trained(task, columns, rate), self._validated(rate), rate)
+            self._sums = {}
+        elif not training.disp_avg:
+            self._sums = {}
+        watch(self.step, task, columns, rate)
+        if self.step % training.save_freq == 0:
+            self._save()
+
+    def _trained(self, task: str, columns: Columns, rate: float) -> Mapping[str, Columns]:
+        """Training columns of every task: of this step's batch or averaged, of a fresh batch for the others."""
+        found = {task: columns}
+        if self.script.training.disp_avg:
+            found = {name: _mean([(1.0, c) for c in values]) for name, values in self._sums.items()}
+        for name in self.script.tasks:
+            if name not in found:
+                batch = self._submit(name, partial(self.data[name].train.frames, self.step)).result()
+                found[name] = self.learner.evaluate(name, batch, rate)
+        return found
+
+    def _validated(self, rate: float) -> Mapping[str, Columns]:
+        """Validation columns of every task that has such data, weighted by atoms."""
+        found = {}
+        for name, data in self.data.items():
+            given = self.script.tasks[name].data.validation_data
+            if data.valid is None or given is None:
+                continue
+            values = []
+            for k in range(given.numb_btch):
+                frames = data.valid.frames(self.step * given.numb_btch + k)
+                batch = self._collated(name, frames)
+                values.append((float(batch.labels.n_atoms), self.learner.evaluate(name, batch, rate)))
+            found[name] = _mean(values)
+        return found
+
+    # --- data ---
+
+    def _read(self, step: int) -> "Future[Batch]":
+        """The batch of a step, made while another one is learnt from."""
+        task, number = self._turns(step)
+        return self._submit(task, partial(self.data[task].train.frames, number))
+
+    def _submit(self, task: str, frames: Callable[[], list[Frame]]) -> "Future[Batch]":
+        return self._reader.submit(lambda: self._collated(task, frames()))
+
+    def _collated(self, task: str, frames: list[Frame]) -> Batch:
+        return collate(frames, self._selections[task], rounded=self.engine.rounds_shapes)
+
+    # --- what is kept ---
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it is now."""
+        ema = self._average.state() if self._average else {}
+        return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema)
+
+    def models(self) -> dict[str, ModelFile]:
+        """The models as they are now."""
+        return self.learner.models()
+
+    def _save(self) -> None:
+        if self._average is not None:
+            averaged = self.learner.models(self._average.parameters)
+            self._shelves[1].put(Checkpoint(averaged, self.step))
+        self._shelves[0].put(self.checkpoint())
+        self._saved = self.step
+
+
+class Average:
+    """An exponential average of the parameters over the steps."""
+
+    def __init__(self, learner: Learner, decay: float, start: Mapping[str, Any]) -> None:
+        self._learner, self._engine = learner, learner.engine
+        now = learner.optimizer.parameters
+        self.parameters = {k: self._engine.native(start[k]) if k in start else v + 0.0 for k, v in now.items()}
+
+        def move(old: dict[str, Array], new: dict[str, Array]) -> dict[str, Array]:
+            return {k: old[k] * decay + new[k] * (1.0 - decay) for k in old}
+
+        self._move = self._engine.compile(move)
+
+    def add(self) -> None:
+        """Take in the parameters as they are now."""
+        self.parameters = self._move(self.parameters, self._learner.optimizer.parameters)
+
+    def state(self) -> dict[str, Any]:
+        """The averages in NumPy arrays."""
+        return {key: self._engine.numpy(value) for key, value in self.parameters.items()}
+
+
+def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
+    """Steps of the run, from passes over the data if those are given (spec training.md 6.2, 9.3)."""
+    training = script.training
+    if isinstance(training, TrainingSettings) and training.numb_epoch is not None:
+        return math.ceil(training.numb_epoch * data[SINGLE].train.epoch)
+    if isinstance(script.settings, MultiScript) and script.settings.training.num_epoch_dict is not None:
+        return math.ceil(sum(task_shares(script, data).values()))
+    return training.numb_steps or 0
+
+
+def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
+    """How often each task has its turn, up to a common factor (spec training.md 9.3)."""
+    if not isinstance(script.settings, MultiScript):
+        return {SINGLE: 1.0}
+    training = script.settings.training
+    if training.num_epoch_dict is not None:
+        return {name: training.num_epoch_dict.get(name, 0.0) * data[name].train.epoch for name in data}
+    if training.model_prob is not None:
+        return {name: training.model_prob.get(name, 0.0) for name in data}
+    return {name: float(d.systems) for name, d in data.items()}
+
+
+def _shelves(script: Script, n_steps: int) -> list[Shelf]:
+    """Where checkpoints go, and those of averages."""
+    t, kept = script.training, script.training.kept(n_steps)
+    return [
+        Shelf(t.save_ckpt, t.save_dir, kept),
+        *([Shelf(f"{t.save_ckpt}_ema", t.save_dir, t.ema_ckpt_keep or kept)] if t.enable_ema else []),
+    ]
+
+
+def _curve(script: Script, data: Mapping[str, Data], append: bool) -> Curve:
+    names = {name: sorted(reported(task.loss, 0.0, {})) for name, task in script.tasks.items()}
+    return Curve(script.training.disp_file, names, {name: d.valid is not None for name, d in data.items()}, append)
+
+
+def _mean(values: Sequence[tuple[float, Columns]]) -> dict[str, float]:
+    """Mean of columns with weights."""
+    total = sum(weight for weight, _ in values)
+    return {name: sum(weight * columns[name] for weight, columns in values) / total for name in values[0][1]}
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one has its usual effect."""
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""What training starts from: data, and models with statistics or from a file."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from dpmodel.errors import FileError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.build import build
+from dpmodel.model.model import Model
+from dpmodel.model.settings import ModelSettings
+from dpmodel.module import Rebuilder, state
+from dpmodel.train.batches import Batches, open_batches
+from dpmodel.train.checkpoint import matching
+from dpmodel.train.neighbors import Crowding, crowding, resolved, too_few
+from dpmodel.train.script import Script, Task
+from dpmodel.train.settings import one_seed
+from dpmodel.train.statistics import Statistics, add, statistics, with_statistics
+
+
+@dataclass(frozen=True)
+class Data:
+    """The batches of a task; ``valid`` None without validation data."""
+
+    train: Batches
+    valid: Batches | None
+
+    @property
+    def systems(self) -> int:
+        return len(self.train.sources)
+
+
+def open_data(script: Script, processes: int = 1) -> dict[str, Data]:
+    """The data of every task; raises FileError and SettingError."""
+    found, seed = {}, script.training.first_seed
+    for name, task in script.tasks.items():
+        given = task.data
+        train = open_batches(given.training_data, task.model, seed, f"{name} training", processes)
+        valid = given.validation_data
+        found[name] = Data(train, open_batches(valid, task.model, seed, f"{name} validation") if valid else None)
+    return found
+
+
+def look(data: Mapping[str, Data], script: Script) -> Crowding:
+    """Neighbours in the training data of all tasks, within all cutoffs."""
+    cutoffs = sorted({c for task in script.tasks.values() for c, _, _ in task.model.descriptor.selections})
+    sources = [source for task in data.values() for source in task.train.sources]
+    structures = (source.system.frame(int(i)).structure for source in sources for i in source.frames)
+    return crowding(structures, cutoffs)
+
+
+def settle(script: Script, found: Crowding) -> Script:
+    """``script`` with a number for every selection that is "auto"; warns of selections that are too small."""
+    tasks = {name: replace(task, model=resolved(task.model, found)) for name, task in script.tasks.items()}
+    for line in dict.fromkeys(line for task in tasks.values() for line in too_few(task.model.descriptor, found)):
+        warnings.warn(f"{line}; the farthest are left out", UserWarning, stacklevel=2)
+    return replace(script, tasks=tasks)
+
+
+def fresh_models(script: Script, data: Mapping[str, Data], found: Crowding) -> dict[str, ModelFile]:
+    """Models of random parameters with the statistics of the data."""
+    samples = {
+        name: statistics(data[name].train.first(task.model.data_stat_nbatch), task.model)
+        for name, task in script.tasks.items()
+    }
+    samples = _together(samples, script)
+    models = {}
+    for number, (name, task) in enumerate(sorted(script.tasks.items())):
+        model = with_case(draw(task.model, script.training.first_seed), number, len(script.tasks))
+        models[name] = model_file(with_statistics(model, task.model, samples[name]), task.model, found)
+    return {name: models[name] for name in script.tasks}
+
+
+def draw(settings: ModelSettings, seed: int) -> Model:
+    """Parameters from the seeds of the model's parts, or from ``seed`` where they have none."""
+    parts = settings.descriptor.seed, settings.fitting_net.seed
+    of_descriptor, of_fitting = (seed if part is None else one_seed(part) for part in parts)
+    model = build(settings, of_descriptor)
+    return model if of_fitting == of_descriptor else replace(model, fitting=build(settings, of_fitting).fitting)
+
+
+def with_case(model: Model, number: int, of: int) -> Model:
+    """``model`` with the one-hot vector of its task, if it has one and is one of several (spec training.md 9.4)."""
+    if model.fitting.case is None or of == 1:
+        return model
+    case = np.zeros_like(model.fitting.case)
+    case[number] = 1.0
+    return replace(model, fitting=replace(model.fitting, case=case))
+
+
+def model_file(model: Model, settings: ModelSettings, found: Crowding | None) -> ModelFile:
+    """A model with what its file says beside it."""
+    known = {"min_nbor_dist": np.asarray(found.shortest)} if found and np.isfinite(found.shortest) else {}
+    return ModelFile(settings, model, {"@variables": known, "model_def_script": settings.model_dump()})
+
+
+def _together(samples: dict[str, Statistics], script: Script) -> dict[str, Statistics]:
+    """Environment statistics of tasks that share their descriptor are taken over all of their data."""
+    for link in script.links:
+        if link.part == "descriptor":
+            members = [task for task, level in link.members if level == 0]
+            rows = [samples[task].rows for task in members]
+            common = {block: reduce(add, [r[block] for r in rows]) for block in rows[0]} if rows else {}
+            samples = samples | {task: replace(samples[task], rows=common) for task in members}
+    return samples
+
+
+def loaded_models(script: Script, models: Mapping[str, ModelFile], path: str) -> dict[str, ModelFile]:
+    """The models of ``script`` with the arrays of ``models``, which were read from ``path``.
+
+    Raises FileError where a model is missing or an array does not fit.
+    """
+    return {name: _loaded(task, matching(models, name, path), path) for name, task in script.tasks.items()}
+
+
+def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
+    mould, given = build(task.model, seed=None), state(file.model)
+    if file.settings.type_map != task.model.type_map:
+        raise FileError(f"{path}: its type_map is {file.settings.type_map}, that of the input {task.model.type_map}")
+    wanted = state(mould)
+    for name in sorted(wanted.keys() | given.keys()):
+        ours, theirs = (tuple(s[name].shape) if name in s else None for s in (wanted, given))
+        if ours != theirs:
+            raise FileError(
+                f"{path}: {name} has shape {theirs}, but the input's model wants {ours} (None: no such array)"
+            )
+    arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
+    extras = file.extras | {"model_def_script": task.model.model_dump()}
+    return ModelFile(task.model, Rebuilder(mould)(arrays), extras)
+
+
+def settled_by_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:
+    """``script`` with the selections of the file where it says "auto"."""
+    tasks = {}
+    for name, task in script.tasks.items():
+        theirs = matching(models, name, path).settings.descriptor
+        tasks[name] = replace(task, model=_take(task.model, theirs.selections))
+    return replace(script, tasks=tasks)
+
+
+def _take(settings: ModelSettings, given: list[tuple[float, int | str, str]]) -> ModelSettings:
+    data = settings.model_dump()
+    sizes = {place: nsel for _, nsel, place in given}
+    for _, nsel, place in settings.descriptor.selections:
+        if isinstance(nsel, str) and place in sizes:
+            section, name = place.split(".")
+            data["descriptor"][section][name] = sizes[place]
+    return ModelSettings.read(data, "model")

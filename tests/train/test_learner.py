@@ -1,0 +1,177 @@
+"""One step of learning: derivatives against differences, the same numbers on every backend, exact continuation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpmodel.backend import AdamRule, backend
+from dpmodel.data.selection import selection
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.build import build
+from dpmodel.module import state
+from dpmodel.train.batches import open_batches
+from dpmodel.train.collate import collate
+from dpmodel.train.learner import Learner, limited
+from dpmodel.train.loss import Batch
+from dpmodel.train.script import read_script
+from small_water import MODEL, script, write_system
+
+BACKENDS = ["torch", "jax", "paddle"]
+
+
+def learner(
+    root: Path, name: str = "numpy", compile: bool | None = False, **sections: Any
+) -> tuple[Learner, list[Batch]]:
+    if not (root / "a").exists():
+        write_system(root / "a", 6)
+    made = read_script(script(root, **sections))
+    task, engine = made.tasks["Default"], backend(name).engine(compile=compile)
+    batches = open_batches(task.data.training_data, task.model, 1, "training")
+    chosen = selection(task.model)
+    given = [collate(batches.frames(n), chosen, rounded=engine.rounds_shapes) for n in range(3)]
+    return Learner(made, {"Default": ModelFile(task.model, build(task.model, 1))}, engine), given
+
+
+def test_gradients_against_differences(tmp_path: Path) -> None:
+    one, batches = learner(tmp_path)
+    arguments = one._arguments("Default", batches[0], 0.01)
+    gradients, total, _ = one._gradients["Default"](*arguments)
+    trained = arguments[0]
+    random, step = np.random.default_rng(0), 1e-5
+    for name in trained:
+        direction = random.normal(size=trained[name].shape)
+        moved = [
+            one._losses["Default"](trained | {name: trained[name] + s * direction}, *arguments[1:])[0]
+            for s in (step, -step)
+        ]
+        slope = (moved[0] - moved[1]) / (2 * step)
+        np.testing.assert_allclose(
+            (gradients[name] * direction).sum(), slope, rtol=2e-6, atol=1e-8 * total, err_msg=name
+        )
+
+
+OPTIMIZERS = [
+    {"type": "Adam"},
+    {"type": "Adam", "weight_decay": 0.1, "adam_beta1": 0.8},
+    {"type": "AdamW", "weight_decay": 0.1, "adam_beta2": 0.95},
+]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_same_steps_on_every_backend(tmp_path: Path, name: str) -> None:
+    training = {"training_data": {"systems": str(tmp_path), "batch_size": 2}, "gradient_max_norm": 0.5}
+    reference, plain = learner(tmp_path, training=training)
+    other, given = learner(tmp_path, name, None, training=training)
+    for n, (a, b) in enumerate(zip(plain, given, strict=True)):
+        columns, theirs = reference.step("Default", a, 0.01), other.step("Default", b, 0.01)
+        assert columns.keys() == theirs.keys() == {"rmse", "rmse_e", "rmse_f", "rmse_v"}
+        for key in columns:
+            np.testing.assert_allclose(theirs[key], columns[key], rtol=1e-9, err_msg=f"step {n}: {key}")
+    _same(reference.optimizer.state(), other.optimizer.state(), 1e-9)
+
+
+def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], tolerance: float) -> None:
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_allclose(b[key], a[key], rtol=0, atol=tolerance, err_msg=key)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("rule", OPTIMIZERS, ids=["adam", "adam with decay", "adamw"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_optimizers(name: str, rule: dict[str, Any], dtype: str) -> None:
+    """Against Adam as published; a parameter without a gradient stays and counts no step."""
+    random = np.random.default_rng(0)
+    start = {"a": random.normal(size=(3, 2)).astype(dtype), "b": random.normal(size=4).astype(dtype)}
+    betas = rule.get("adam_beta1", 0.9), rule.get("adam_beta2", 0.999)
+    made = AdamRule(*betas, rule.get("weight_decay", 0.0), decoupled=rule["type"] == "AdamW")
+    engines = [backend("numpy").engine(), backend(name).engine()]
+    plain, other = (engine.optimizer(start, made) for engine in engines)
+    for n in range(4):
+        gradients = {key: random.normal(size=value.shape).astype(dtype) for key, value in start.items()}
+        if n % 2:
+            del gradients["b"]
+        for optimizer, engine in ((plain, engines[0]), (other, engines[1])):
+            optimizer.step({key: engine.native(g) for key, g in gradients.items()}, 0.01 / (n + 1))
+    found = other.state()
+    _same(plain.state(), found, 1e-12 if dtype == "float64" else 1e-6)
+    assert found["b:step"] == 2
+    assert found["a"].dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["numpy", *BACKENDS])
+def test_going_on_is_exact(tmp_path: Path, name: str) -> None:
+    straight, batches = learner(tmp_path, name)
+    for batch in batches:
+        straight.step("Default", batch, 0.01)
+    first, _ = learner(tmp_path, name)
+    first.step("Default", batches[0], 0.01)
+    kept = {key: value.copy() for key, value in first.optimizer.state().items()}
+    second, _ = learner(tmp_path, name)
+    second.optimizer.load(kept)
+    for batch in batches[1:]:
+        second.step("Default", batch, 0.01)
+    a, b = straight.optimizer.state(), second.optimizer.state()
+    assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_state_moves_between_backends(tmp_path: Path, name: str) -> None:
+    one, batches = learner(tmp_path)
+    one.step("Default", batches[0], 0.01)
+    other, given = learner(tmp_path, name)
+    other.optimizer.load(one.optimizer.state())
+    other.step("Default", given[1], 0.01)
+    one.step("Default", batches[1], 0.01)
+    _same(one.optimizer.state(), other.optimizer.state(), 1e-9)
+
+
+def test_limit_of_the_gradient() -> None:
+    gradients = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
+    scaled = limited(gradients, np.array(1.0))
+    np.testing.assert_allclose(scaled["a"], [3.0 / (5.0 + 1e-6), 0.0], rtol=1e-14)
+    np.testing.assert_allclose(limited(gradients, np.array(10.0))["b"], [[4.0]], rtol=0)
+
+
+def test_frozen_parts_stay(tmp_path: Path) -> None:
+    frozen = MODEL | {"descriptor": MODEL["descriptor"] | {"trainable": False}}  # type: ignore[operator]
+    frozen |= {"fitting_net": {"neuron": [6], "trainable": [False, True]}}
+    one, batches = learner(tmp_path, model=frozen)
+    before = state(one.files["Default"].model)
+    one.step("Default", batches[0], 0.01)
+    after = state(one.models()["Default"].model)
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved
+    assert all(path.startswith("fitting.network.layers.1.") for path in moved)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_tasks_share_what_they_say(tmp_path: Path, level: int) -> None:
+    write_system(tmp_path / "a", 4)
+    branch = {"type_map": "t", "descriptor": "d", "fitting_net": {"neuron": [6]}}
+    shared = {"t": MODEL["type_map"], "d": MODEL["descriptor"]}
+    data = script(tmp_path)
+    data |= {
+        "model": {"model_dict": {"A": branch, "B": branch | {"descriptor": f"d:{level}"}}, "shared_dict": shared},
+        "loss_dict": {"A": data["loss"], "B": {}},
+        "training": {"data_dict": {"A": {"training_data": {"systems": str(tmp_path)}}}, "numb_steps": 1},
+    }
+    data["training"]["data_dict"]["B"] = data["training"]["data_dict"]["A"]
+    del data["loss"]
+    made = read_script(data)
+    models = {name: ModelFile(task.model, build(task.model, k)) for k, (name, task) in enumerate(made.tasks.items())}
+    one = Learner(made, models, backend("numpy").engine())
+    task = made.tasks["A"]
+    frames = open_batches(task.data.training_data, task.model, 1, "training").frames(0)
+    before = {name: state(file.model) for name, file in one.models().items()}
+    one.step("B", collate(frames, selection(task.model)), 0.01)
+    after = {name: state(file.model) for name, file in one.models().items()}
+    moved = {name: {p for p in before[name] if not np.array_equal(before[name][p], after[name][p])} for name in "AB"}
+    assert any(path.startswith("fitting.") for path in moved["B"])
+    assert any(path.startswith("descriptor.repformer.") for path in moved["B"])
+    shares = "descriptor." if level == 0 else "descriptor.type_embedding."
+    assert moved["A"] == {path for path in moved["B"] if path.startswith(shares)}
+    for path in moved["A"]:
+        np.testing.assert_array_equal(after["A"][path], after["B"][path])

@@ -1,0 +1,381 @@
+"""Whole runs: learning, files, exact continuation, and what happens when something goes wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dpmodel
+from dpmodel.backend import backend
+from dpmodel.data.systems import System
+from dpmodel.errors import FileError, SettingError, TrainingError
+from dpmodel.module import state
+from dpmodel.train.checkpoint import latest, read
+from dpmodel.train.curve import read_curve
+from dpmodel.train.loop import Training, number_of_steps, task_shares
+from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.script import read_script
+from small_water import MODEL, script, write_system
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with training and validation data."""
+    write_system(tmp_path / "train/a", 6)
+    write_system(tmp_path / "train/b", 4, seed=1)
+    write_system(tmp_path / "valid", 3, seed=2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given(**training: Any) -> dict[str, Any]:
+    """Six steps, a row every two and a checkpoint every three."""
+    data = {"validation_data": {"systems": "valid", "batch_size": 2, "numb_btch": 2}}
+    return script(Path("train"), training=data | training)
+
+
+def ready(data: dict[str, Any], name: str = "numpy", **origin: Path) -> Training:
+    return prepare(read_script(data), backend(name).engine(), Origin(**origin))
+
+
+def final(run: Training) -> dict[str, np.ndarray]:
+    return run.learner.optimizer.state()
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_it_learns(folder: Path) -> None:
+    data = given(numb_steps=80, disp_freq=20, save_freq=80)
+    data["learning_rate"] = {"start_lr": 0.03, "stop_lr": 1e-3, "decay_steps": 10}
+    run = ready(data)
+    assert run.run()
+    curve = read_curve("lcurve.out")
+    assert curve["step"] == [1, 20, 40, 60, 80]
+    assert curve["rmse_f_val"][-1] < 0.6 * curve["rmse_f_val"][0]
+    assert curve["rmse_e_trn"][-1] < 0.05
+
+
+def test_files_of_a_run(folder: Path) -> None:
+    run = ready(given())
+    seen: list[tuple[int, str, float]] = []
+    run.run(lambda step, task, columns, rate: seen.append((step, task, rate)))
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5, 6]
+    lines = Path("lcurve.out").read_text().splitlines()
+    names = "rmse rmse_e rmse_f rmse_v"
+    assert lines[0].split() == ["#", "step", *(f"{n}_{k}" for n in names.split() for k in ("val", "trn")), "lr"]
+    assert lines[0].startswith("# step       rmse_val    rmse_trn    rmse_e_val  rmse_e_trn ")  # deepmd-kit's columns
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "4", "6"]
+    assert all(len(line) == len(lines[2]) for line in lines[2:])
+    assert sorted(path.name for path in folder.glob("*.pt")) == ["model.ckpt-3.pt", "model.ckpt-6.pt", "model.ckpt.pt"]
+    assert Path("checkpoint").read_text() == "model.ckpt-6.pt\n"
+    assert Path("model.ckpt.pt").resolve() == folder / "model.ckpt-6.pt"
+
+
+def test_the_checkpoint_is_a_model(folder: Path) -> None:
+    run = ready(given())
+    run.run()
+    frame = System("valid").frame(0)
+    s = frame.structure
+    a = dpmodel.load("model.ckpt.pt").evaluate(s.positions, s.types, s.cell)
+    now = run.models()["Default"]
+    kept = read("model.ckpt.pt").models["Default"]
+    assert same(state(now.model), state(kept.model))
+    assert a.energy is not None
+    assert abs(float(a.energy[0]) - float(frame.labels["energy"])) < 5
+
+
+def test_columns_are_those_of_the_batch_and_of_the_validation_data(folder: Path) -> None:
+    run = ready(given(numb_steps=1))
+    start = run.learner.models()["Default"]
+    rows: list[Any] = []
+    run.run(lambda step, task, columns, rate: rows.append(columns))
+    frames = run.data["Default"].train.frames(0)
+
+    def errors(model: Any, frames: list[Any]) -> tuple[float, float]:
+        from dpmodel.potential import Potential
+
+        p = Potential(model, backend("numpy").engine())
+        found = p.evaluate_many([f.structure for f in frames])
+        e = [(float(r.energy[0]) - float(f.labels["energy"])) / 6 for r, f in zip(found, frames, strict=True)]  # type: ignore[index]
+        d = [r.forces[0] - f.labels["force"] for r, f in zip(found, frames, strict=True)]  # type: ignore[index]
+        return float(np.sqrt(np.mean(np.square(e)))), float(np.sqrt(np.mean(np.square(d))))
+
+    np.testing.assert_allclose((rows[0]["rmse_e"], rows[0]["rmse_f"]), errors(start, frames), rtol=1e-10)
+    valid = run.data["Default"].valid
+    assert valid is not None
+    batches = [valid.frames(n) for n in (2, 3)]
+    assert sorted(map(len, batches)) == [1, 2]  # averaged with the number of atoms as weight
+    after = np.array([errors(run.models()["Default"], frames) for frames in batches])
+    expected = np.average(after, axis=0, weights=[len(frames) for frames in batches])
+    curve = read_curve("lcurve.out")
+    np.testing.assert_allclose((curve["rmse_e_val"][0], curve["rmse_f_val"][0]), expected, rtol=6e-3)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_restart_is_exact(folder: Path, name: str) -> None:
+    settings = given(enable_ema=True, ema_decay=0.9, gradient_max_norm=1.0)
+    whole = ready(settings, name)
+    whole.run()
+    again = ready(settings, name, restart=Path("model.ckpt-3.pt"))
+    assert again.step == 3
+    again.run()
+    assert same(final(whole), final(again))
+    assert whole._average is not None
+    assert again._average is not None
+    assert same(whole._average.state(), again._average.state())
+    assert [line[:6] for line in Path("lcurve.out").read_text().splitlines()].count("# step") == 2
+    assert read_curve("lcurve.out")["step"] == [1, 2, 4, 6]
+
+
+def test_runs_repeat_themselves(folder: Path) -> None:
+    one, two = ready(given()), ready(given())
+    one.run()
+    two.run()
+    assert same(final(one), final(two))
+    other = ready(given(seed=2))
+    other.run()
+    assert not same(final(one), final(other))
+
+
+def test_a_checkpoint_goes_on_elsewhere(folder: Path) -> None:
+    whole = ready(given())
+    whole.run()
+    other = ready(given(), "torch", restart=Path("model.ckpt-3.pt"))
+    other.run()
+    a, b = final(whole), final(other)
+    for key in a:
+        np.testing.assert_allclose(b[key], a[key], atol=1e-9, rtol=0, err_msg=key)
+
+
+def test_init_model_starts_a_new_run(folder: Path) -> None:
+    first = ready(given())
+    first.run()
+    second = ready(given(seed=7), init_model=Path("model.ckpt"))
+    assert second.step == 0
+    assert same(state(first.models()["Default"].model), state(second.models()["Default"].model))
+    assert not any(value.any() for key, value in final(second).items() if key.endswith(":first"))
+
+
+def test_automatic_selection_survives_a_restart(folder: Path) -> None:
+    data = given()
+    d = data["model"]["descriptor"]
+    wide = {"nsel": "auto", "rcut": 6.5, "use_three_body": False}
+    auto = d | {"repinit": d["repinit"] | wide, "repformer": d["repformer"] | {"nsel": "auto"}}
+    data["model"] = data["model"] | {"descriptor": auto}
+    run = ready(data)
+    run.run()
+    nsel = run.script.tasks["Default"].model.descriptor.repinit.nsel
+    assert isinstance(nsel, int)
+    again = ready(data, restart=Path("model.ckpt-3.pt"))
+    assert again.script.tasks["Default"].model.descriptor.repinit.nsel == nsel
+
+
+def test_a_model_that_does_not_fit(folder: Path) -> None:
+    ready(given()).run()
+    data = given()
+    data["model"] = MODEL | {"fitting_net": {"neuron": [7]}}
+    with pytest.raises(FileError, match=r"model.ckpt-6.pt: fitting.network.* has shape .* wants"):
+        ready(data, restart=Path("model.ckpt-6.pt"))
+    with pytest.raises(FileError, match="there is no such checkpoint"):
+        ready(given(), restart=Path("nothing"))
+    with pytest.raises(SettingError, match="only one of them"):
+        ready(given(), restart=Path("a"), init_model=Path("b"))
+
+
+def test_few_checkpoints_are_kept(folder: Path) -> None:
+    ready(given(save_freq=1, max_ckpt_keep=2, save_dir="kept")).run()
+    assert sorted(path.name for path in Path("kept").iterdir()) == ["model.ckpt-5.pt", "model.ckpt-6.pt"]
+    assert latest("model.ckpt").resolve() == folder / "kept/model.ckpt-6.pt"
+
+
+def test_an_untrained_model(folder: Path) -> None:
+    run = ready(given(numb_steps=0))
+    assert run.run()
+    assert "model.ckpt-0.pt" in os.listdir()
+
+
+def test_a_loss_that_is_no_number_stops_before_the_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ready(given())
+    step = run.learner.step
+
+    def spoiled(*arguments: Any) -> dict[str, float]:
+        return {name: np.nan if run.step == 4 else value for name, value in step(*arguments).items()}
+
+    monkeypatch.setattr(run.learner, "step", spoiled)
+    with pytest.raises(TrainingError, match="step 5: the loss is nan"):
+        run.run()
+    assert latest("model.ckpt").resolve() == folder / "model.ckpt-3.pt"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops(folder: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    run = ready(given())
+    assert not run.run(lambda step, *_: os.kill(os.getpid(), number) if step == 2 else None)
+    assert signal.getsignal(number) == before
+    again = ready(given(), restart=Path("model.ckpt"))
+    assert again.step == 2
+    assert again.run()
+    whole = ready(given())
+    whole.run()
+    assert same(final(whole), final(again))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ready(given())
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        if run.step > 3:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="No space left"):
+        run.run()
+    monkeypatch.setattr(os, "fsync", real)
+    assert read(latest("model.ckpt")).step == 3
+    assert not list(folder.glob(".*tmp"))
+
+
+def test_averages(folder: Path) -> None:
+    run = ready(given(enable_ema=True, ema_decay=0.5, save_freq=1, max_ckpt_keep=9))
+    start = {key: run.engine.numpy(value).copy() for key, value in run.learner.optimizer.parameters.items()}
+    run.run()
+    expected = start
+    for step in range(1, 7):
+        now = read(f"model.ckpt-{step}.pt").optimizer
+        expected = {key: 0.5 * expected[key] + 0.5 * now[key] for key in expected}
+    averaged = state(read("model.ckpt_ema-6.pt").models["Default"].model)
+    for key, value in expected.items():
+        np.testing.assert_allclose(averaged[key.partition("/")[2]], value, rtol=1e-12, atol=1e-15)
+
+
+def test_passes_over_the_data(folder: Path) -> None:
+    data = given()
+    del data["training"]["numb_steps"]
+    data["training"]["numb_epoch"] = 1.5
+    run = ready(data)
+    assert run.n_steps == number_of_steps(run.script, run.data) == 8  # 3 + 2 batches, seen in 5
+
+
+def several(**training: Any) -> dict[str, Any]:
+    data = given()
+    branch = {"type_map": "t", "descriptor": "d", "fitting_net": {"neuron": [6], "dim_case_embd": 2}}
+    a = {"training_data": {"systems": "train/a"}, "validation_data": {"systems": "valid"}}
+    return {
+        "model": {
+            "model_dict": {"one": branch, "two": branch},
+            "shared_dict": {"t": MODEL["type_map"], "d": MODEL["descriptor"]},
+        },
+        "learning_rate": data["learning_rate"],
+        "loss_dict": {"one": {}, "two": {"loss_func": "mae"}},
+        "training": {
+            "data_dict": {"one": a, "two": {"training_data": {"systems": "train"}}},
+            "numb_steps": 6,
+            "seed": 1,
+        }
+        | {"disp_freq": 2, "save_freq": 3}
+        | training,
+    }
+
+
+def test_several_tasks(folder: Path) -> None:
+    run = ready(several())
+    run.run()
+    names = Path("lcurve.out").read_text().splitlines()[0].split()[2:-1]
+    assert names[:2] == ["rmse_val_one", "rmse_trn_one"]
+    assert names[-3:] == ["mae_e_trn_two", "mae_f_trn_two", "rmse_trn_two"]
+    curve = read_curve("lcurve.out")
+    assert np.isfinite([curve[name] for name in names]).all()
+    models = run.models()
+    one, two = (state(models[name].model) for name in ("one", "two"))
+    for path in one:
+        if path.startswith("descriptor."):
+            np.testing.assert_array_equal(one[path], two[path])
+    np.testing.assert_array_equal([one["fitting.case"], two["fitting.case"]], np.eye(2))
+    again = ready(several(), restart=Path("model.ckpt-3.pt"))
+    again.run()
+    assert same(final(run), final(again))
+    head = dpmodel.load("model.ckpt.pt", head="two")
+    assert head.type_map == ("O", "H")
+
+
+def test_statistics_of_tasks_that_share(folder: Path) -> None:
+    """Those of all their frames together."""
+    together = ready(several(numb_steps=0)).models()["one"].model.descriptor.repinit.near.stddev
+    alone = several(numb_steps=0)
+    alone["model"]["model_dict"]["two"] = alone["model"]["model_dict"]["two"] | {"descriptor": MODEL["descriptor"]}
+    parts = ready(alone).models()
+    a, b = (parts[name].model.descriptor.repinit.near.stddev for name in ("one", "two"))
+    assert (together > np.minimum(a, b)).all()
+    assert (together < np.maximum(a, b)).all()
+
+
+def test_shares_of_tasks(folder: Path) -> None:
+    for training, expected in (
+        ({}, {"one": 1.0, "two": 2.0}),
+        ({"model_prob": {"one": 3, "two": 1}}, {"one": 3.0, "two": 1.0}),
+    ):
+        run = ready(several(**training))
+        assert task_shares(run.script, run.data) == expected
+    data = several()
+    del data["training"]["numb_steps"]
+    data["training"]["num_epoch_dict"] = {"one": 2.0, "two": 0.5}
+    run = ready(data)
+    epochs = {name: d.train.epoch for name, d in run.data.items()}
+    assert task_shares(run.script, run.data) == {"one": 2.0 * epochs["one"], "two": 0.5 * epochs["two"]}
+    assert run.n_steps == np.ceil(2.0 * epochs["one"] + 0.5 * epochs["two"])
+
+
+def test_old_rows_and_broken_curves(tmp_path: Path) -> None:
+    path = tmp_path / "curve"
+    path.write_text("# step rmse lr\n# remark\n 1 2.0 0.1\n 2 3.0 0.1\n# step rmse lr\n 2 4.0 0.1\n")
+    assert read_curve(str(path)) == {"step": [1, 2], "rmse": [2.0, 4.0], "lr": [0.1, 0.1]}
+    path.write_text("# step rmse lr\n 1 2.0\n")
+    with pytest.raises(FileError, match="line 2: expected 3 numbers, found 2"):
+        read_curve(str(path))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(folder: Path) -> None:
+    """kill -9: whatever was written last can be gone on from, and ends where an undisturbed run does."""
+    settings = given(numb_steps=400, save_freq=2, disp_freq=100)
+    Path("input.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "dpmodel", "train", "input.json", "--backend", "numpy"]
+    chance = random.Random(0)
+    steps: list[int] = []
+    for _ in range(8):
+        more = ["--restart", "model.ckpt"] if Path("model.ckpt.pt").exists() else []
+        process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
+        before = steps[-1] if steps else -1
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if Path("model.ckpt.pt").exists() and read(latest("model.ckpt")).step > before:
+                break
+            time.sleep(0.05)
+        threading.Event().wait(chance.uniform(0, 0.3))
+        process.kill()
+        process.wait()
+        steps.append(read(latest("model.ckpt")).step)
+    assert steps == sorted(steps)
+    assert steps[-1] > steps[0]
+    end = steps[-1] + 2
+    short = given(numb_steps=400, save_freq=1000)
+    interrupted = ready(short, restart=Path("model.ckpt"))
+    undisturbed = ready(short)
+    for run in (interrupted, undisturbed):
+        run.n_steps = end
+        run.run()
+    assert same(final(interrupted), final(undisturbed))
