@@ -49,7 +49,7 @@ class Engine:
             kept.append(aux)
             return value
 
-        vjp, value = make_vjp(scalar, boxed_tuple(x))
+        vjp, _ = make_vjp(scalar, boxed_tuple(x))
         return tuple(vjp(np.ones(()))), self._outer(kept[0])
 
     def _outer(self, aux: Any) -> Any:
