@@ -9,8 +9,6 @@ p.energy, p.forces, p.virial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from dpmodel.data.structure import Structure as Structure
     from dpmodel.errors import BackendError as BackendError
@@ -47,6 +45,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: ``import dpmodel`` itself costs nothing."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("dpmodel")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'dpmodel' has no attribute {name!r}")
     return getattr(import_module(f"dpmodel.{_HOME_OF[name]}"), name)

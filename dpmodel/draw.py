@@ -42,7 +42,8 @@ class Draw:
         return np.random.default_rng([self.seed or 0, zlib.crc32(self.path.encode())])
 
     def _empty(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.empty(shape, self.numpy_dtype)
+        """Of the right shape, without memory of its own: settings of a file may ask for more than there is."""
+        return np.broadcast_to(np.empty((), self.numpy_dtype), shape)
 
     def _as(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, dtype=self.numpy_dtype)

@@ -25,6 +25,7 @@ from dpmodel.model.predict import (
 from dpmodel.module import Rebuilder, state
 from dpmodel.run import Run
 from dpmodel.types import Graph
+from dpmodel.xp import Array
 
 GROUP = 10  # atoms whose pair features fit the cache together; bounds the memory without derivatives
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
@@ -34,18 +35,18 @@ Gauge = Literal["edges", "dense"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of frames of the same size; NumPy arrays, float64.
+    """What a model says of frames of the same size; NumPy arrays, float64, or None where it was not asked.
 
     An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3),
     "atom_dipole": (nf, n, 3)}`` and the like.  Virtual atoms have zeros.
     """
 
-    energy: np.ndarray | None = None  # (nf,) eV
-    atom_energy: np.ndarray | None = None  # (nf, n) eV
-    forces: np.ndarray | None = None  # (nf, n, 3) eV/angstrom
-    virial: np.ndarray | None = None  # (nf, 3, 3) eV: sum of force (x) position; trace > 0 wants to expand
-    atom_virial: np.ndarray | None = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
-    hessian: np.ndarray | None = None  # (nf, n, 3, n, 3) eV/angstrom^2
+    energy: Array = None  # (nf,) eV
+    atom_energy: Array = None  # (nf, n) eV
+    forces: Array = None  # (nf, n, 3) eV/angstrom
+    virial: Array = None  # (nf, 3, 3) eV: sum of force (x) position; trace > 0 wants to expand
+    atom_virial: Array = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
+    hessian: Array = None  # (nf, n, 3, n, 3) eV/angstrom^2
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 

@@ -140,6 +140,7 @@ class Reader:
     def settings(self, tree: Mapping[str, Any]) -> ModelSettings:
         """The settings that the file's copies of them amount to."""
         d, f = self.section(tree, "descriptor"), self.section(tree, "fitting")
+        self.check_depth(d)
         version = d.get("@version", 1)
         repinit, repformer = (
             self.section(tree, "descriptor", "repinit_args"),
@@ -167,6 +168,14 @@ class Reader:
             return ModelSettings.read(given)
         except SettingError as error:
             raise FileError(f"{self.file}: /model: {error}") from None
+
+    def check_depth(self, d: Mapping[str, Any]) -> None:
+        """As many repformer layers as the settings say: building more would take whatever time they ask for."""
+        layers = self.section(d, "repformers_variable").get("repformer_layers")
+        asked = self.section(d, "repformer_args").get("nlayers")
+        if not isinstance(layers, list) or len(layers) != asked:
+            place = "/model/descriptor/repformers_variable/repformer_layers"
+            self.fail(place, f"a list of nlayers = {describe(asked)} layers", layers)
 
     def fitting(self, f: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of the fitting net; redundant and constant entries are left to the comparison with the template."""

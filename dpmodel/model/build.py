@@ -56,8 +56,8 @@ def polar_scale(s: FittingSettings, n_types: int, draw: Draw) -> Array:
 def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
     s, n_types, draw = settings.fitting_net, settings.n_types, draw.cast(settings.fitting_net.dtype)
     n_net = network_width(s, settings.descriptor.repformer.g2_dim)
-    n_aparam = 0 if s.use_aparam_as_mask else s.numb_aparam
-    n_in = settings.descriptor.dim_out + s.numb_fparam + n_aparam + s.dim_case_embd
+    n_in = settings.descriptor.dim_out + s.numb_fparam + s.dim_case_embd
+    n_in += 0 if s.use_aparam_as_mask else s.numb_aparam
     polar = s.type == "polar"
 
     def buffer(name: str, n: int, value: float) -> Array | None:
@@ -70,8 +70,8 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
         bias=draw("bias").full((n_types, n_net), 0.0),
         fparam_avg=buffer("fparam_avg", s.numb_fparam, 0.0),
         fparam_inv_std=buffer("fparam_inv_std", s.numb_fparam, 1.0),
-        aparam_avg=buffer("aparam_avg", n_aparam, 0.0),
-        aparam_inv_std=buffer("aparam_inv_std", n_aparam, 1.0),
+        aparam_avg=buffer("aparam_avg", s.numb_aparam, 0.0),
+        aparam_inv_std=buffer("aparam_inv_std", s.numb_aparam, 1.0),
         case=buffer("case", s.dim_case_embd, 0.0),
         scale=polar_scale(s, n_types, draw("scale")) if polar else None,
         constant=draw("constant").full((n_types,), 0.0) if polar else None,
@@ -79,8 +79,9 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
         n_types=n_types,
         n_net=n_net,
         n_fparam=s.numb_fparam,
-        n_aparam=n_aparam,
+        n_aparam=s.numb_aparam,
         n_case=s.dim_case_embd,
+        sees_aparam=not s.use_aparam_as_mask,
         minus_vacuum=any(e is not None for e in getattr(s, "atom_ener", ())),
         fit_diag=getattr(s, "fit_diag", True),
         shift_diag=getattr(s, "shift_diag", False),

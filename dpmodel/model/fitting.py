@@ -28,6 +28,7 @@ class Fitting:
     n_fparam: int
     n_aparam: int
     n_case: int
+    sees_aparam: bool  # whether atomic parameters enter the network; deepmd-kit may keep them for a mask
     minus_vacuum: bool  # subtract the network's value for an atom without surroundings
     fit_diag: bool  # polarizability only
     shift_diag: bool  # polarizability only
@@ -51,7 +52,7 @@ class Fitting:
         if self.fparam_avg is not None:
             f = cast(graph.fparam, d.dtype)
             columns.append(gather((f - self.fparam_avg) * self.fparam_inv_std, graph.frame))
-        if self.aparam_avg is not None:
+        if self.aparam_avg is not None and self.sees_aparam:
             columns.append((cast(graph.aparam, d.dtype) - self.aparam_avg) * self.aparam_inv_std)
         if self.case is not None:
             columns.append(xp.broadcast_to(self.case[None, :], (n, self.n_case)))

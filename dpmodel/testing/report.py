@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-import dpmodel
 from dpmodel.testing.cases import Case
 from dpmodel.testing.terms import Difference, meaning
 
@@ -104,7 +104,7 @@ class Report:
             {
                 "subject": self.subject,
                 "ok": self.ok,
-                "dpmodel": dpmodel.__version__,
+                "dpmodel": version("dpmodel"),
                 "draws": [outcome.to_dict() for outcome in self.outcomes],
                 "findings": [finding.to_dict() | {"message": finding.explain()} for finding in self.findings],
             }

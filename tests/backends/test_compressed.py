@@ -17,7 +17,7 @@ TRAINED = Path(__file__).parents[1] / "reference" / "trained"
 @cache
 def models():
     plain = read_model(TRAINED / "strip.dp")
-    return plain, compress(plain, min_pair_distance=plain.min_pair_distance)
+    return plain, compress(plain, min_pair_distance=plain.min_pair_distance or 0.0)
 
 
 def test_tables_stand_for_networks(engine):

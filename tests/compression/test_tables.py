@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def tabulated(strip):
 def test_table_is_that_of_deepmd_kit(tabulated):
     """Compared as they are used, times h^k: the higher ones amplify rounding by as much before."""
     mine = tabulated.model.descriptor.repinit.near
-    theirs = read_model(TRAINED / "strip_c.pth").model.descriptor.repinit.near
+    theirs: Any = read_model(TRAINED / "strip_c.pth").model.descriptor.repinit.near
     for name in ("lower", "upper", "top", "fine", "coarse", "n_rows"):
         assert getattr(mine.table, name) == getattr(theirs.table, name)
     h = np.where(np.arange(mine.table.n_rows) < mine.table.n_fine, mine.table.fine, mine.table.coarse)[:, None]
@@ -67,7 +68,7 @@ def test_compressed_models_travel(tabulated, tmp_path, name):
     from dpmodel.module import state
 
     write_model(tmp_path / name, tabulated)
-    back = read_model(tmp_path / name)
+    back: Any = read_model(tmp_path / name)
     for path, value in state(tabulated.model).items():
         np.testing.assert_array_equal(state(back.model)[path], value, err_msg=path)
     assert back.model.descriptor.three_body.near.table.fine == 0.01

@@ -1,6 +1,7 @@
 """What README and documentation show runs as it stands."""
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -27,13 +28,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
 
 
 def test_every_setting_is_on_its_page():
-    import sys
-
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import hooks
-    finally:
-        sys.path.pop(0)
-    page = hooks.on_page_markdown((ROOT / "docs" / "settings.md").read_text())
+    hooks = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
+    page = hooks["on_page_markdown"]((ROOT / "docs" / "settings.md").read_text())
     for name in ("attn_layer", "update_g2_has_g1g1", "three_body_rcut", "numb_fparam", "padding_leak"):
         assert name in page
