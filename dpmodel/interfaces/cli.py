@@ -78,6 +78,44 @@ def show(model: Model, head: Head = None) -> None:
 
 
 @app.command()
+def compare(
+    model: Model,
+    backends: Annotated[str | None, typer.Option(help="Comma-separated; all that are installed if not given.")] = None,
+    structure: Annotated[
+        Path | None, typer.Option(help="Anything ASE reads; a small structure of the model's types if not given.")
+    ] = None,
+    index: Annotated[str, typer.Option(help="Frames, as ASE counts them: 0, -1, 10:20, ...")] = ":",
+    other: Annotated[Path | None, typer.Option("--with", help="Another model, compared on the same backend.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Relative to the largest number; 1e-10, in float32 2e-5.")
+    ] = None,
+    precision: Precision = None,
+    head: Head = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compare the numbers and times of backends, or of two models."""
+    from dpmodel.interfaces.compare import compare
+
+    names = [name.strip() for name in backends.split(",")] if backends else None
+    found = compare(
+        model,
+        backends=names,
+        structure=structure,
+        index=index,
+        other=other,
+        tolerance=tolerance,
+        precision=precision,
+        head=head,
+    )
+    if as_json:
+        print(found.to_json())
+    else:
+        Console(highlight=False).print(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def compress(
     model: Model,
     output: Annotated[Path, typer.Argument(help="The compressed model (.dp, .yaml).", show_default=False)],
@@ -124,9 +162,15 @@ def check_data(
     check_paths([str(path) for path in paths], Console(), told, too_close, absurd_force)
 
 
+def _tell(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, NeighborOverflowWarning):
+        warnings.simplefilter("ignore", NeighborOverflowWarning)  # a trajectory would say it once a batch
+    told.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+
+
 def main() -> None:
     """Run the command; errors of dpmodel become one line and exit code 2."""
-    warnings.showwarning = lambda message, *_, **__: told.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+    warnings.showwarning = _tell
     warnings.simplefilter("always", NeighborOverflowWarning)
     try:
         app()

@@ -14,6 +14,8 @@ from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
 from dpmodel.potential import Potential
 
+GPA = 160.21766208  # of an eV/angstrom^3
+
 
 def read_structures(path: Path, index: str = ":") -> list[Any]:
     """The ``ase.Atoms`` in a file.  InputError if it cannot be read, BackendError if ASE is not installed."""
@@ -58,13 +60,12 @@ def with_results(atoms: Any, p: Prediction) -> Any:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     done = atoms.copy()
-    if p.energy is None:
-        for name, value in p.outputs.items():
-            (done.arrays if name.startswith("atom_") else done.info)[name] = value[0].reshape(
-                len(done) if name.startswith("atom_") else -1, *value.shape[2:]
-            )
+    for name, value in p.outputs.items():
+        per_atom = name.startswith("atom_")
+        (done.arrays if per_atom else done.info)[name] = value[0] if per_atom else value[0].reshape(-1)
+    if p.energy is None or p.atom_energy is None or p.forces is None or p.virial is None:
         return done
-    results = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
+    results: dict[str, Any] = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
     if all(atoms.pbc):
         from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -76,32 +77,24 @@ def with_results(atoms: Any, p: Prediction) -> Any:
 
 def table(frames: list[Any], predictions: list[Prediction], most: int = 12) -> Table:
     """A line a frame, the first ``most``."""
-    lines = Table(box=None, header_style="bold", title_justify="left")
-    energy = predictions[0].energy is not None
-    names = (
-        ["energy (eV)", "per atom", "largest force (eV/Å)", "pressure (GPa)"] if energy else [*predictions[0].outputs]
-    )
-    for name in ("frame", "formula", *names):
+    lines = Table(box=None, header_style="bold")
+    for name in ("frame", "formula", *_cells(frames[0], predictions[0])):
         lines.add_column(name, justify="right")
-    for i, (atoms, p) in enumerate(zip(frames, predictions, strict=True)):
-        if i == most:
-            lines.add_row("...", f"{len(frames) - most} more")
-            break
-        lines.add_row(str(i), atoms.get_chemical_formula(), *(_energy_cells(atoms, p) if energy else _cells(p)))
+    for i, (atoms, p) in enumerate(zip(frames[:most], predictions, strict=False)):
+        lines.add_row(str(i), atoms.get_chemical_formula(), *_cells(atoms, p).values())
+    if len(frames) > most:
+        lines.add_row("...", f"{len(frames) - most} more")
     return lines
 
 
-def _energy_cells(atoms: Any, p: Prediction) -> list[str]:
-    pressure = "-"
-    if all(atoms.pbc):
-        pressure = f"{np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * 160.21766208:.3f}"
-    return [
-        f"{p.energy[0]:.6f}",
-        f"{p.energy[0] / len(atoms):.6f}",
-        f"{np.linalg.norm(p.forces[0], axis=1).max():.4f}",
-        pressure,
-    ]
-
-
-def _cells(p: Prediction) -> list[str]:
-    return [np.array2string(value[0], precision=5, threshold=9, edgeitems=2) for value in p.outputs.values()]
+def _cells(atoms: Any, p: Prediction) -> dict[str, str]:
+    """What is told of a frame, by the heads of the columns."""
+    if p.energy is None or p.forces is None or p.virial is None:
+        return {name: np.array2string(v[0], precision=5, threshold=9, edgeitems=2) for name, v in p.outputs.items()}
+    pressure = np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * GPA if all(atoms.pbc) else None
+    return {
+        "energy (eV)": f"{p.energy[0]:.6f}",
+        "per atom": f"{p.energy[0] / len(atoms):.6f}",
+        "largest force (eV/Å)": f"{np.linalg.norm(p.forces[0], axis=1).max():.4f}",
+        "pressure (GPa)": "-" if pressure is None else f"{pressure:.3f}",
+    }
