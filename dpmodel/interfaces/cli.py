@@ -150,6 +150,28 @@ def train(
         raise typer.Exit(130)
 
 
+@app.command("test")
+def compare_with_labels(
+    model: Model,
+    systems: Annotated[list[Path], typer.Option("--system", "-s", help="Systems, or folders with systems.")],
+    most: Annotated[int | None, typer.Option("--number", "-n", help="Frames of each system; all if not given.")] = None,
+    detail: Annotated[Path | None, typer.Option(help="Directory for labels and predictions (npz).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    backend: Backend = "numpy",
+    device: Device = None,
+    head: Head = None,
+) -> None:
+    """Errors of a model on labelled data: energy and virial per atom, forces."""
+    from dpmodel.interfaces import accuracy
+
+    potential = dpmodel.load(model, backend, head=head, device=device)
+    results = accuracy.test_systems(potential, [str(path) for path in systems], most, detail, told)
+    if as_json:
+        print(accuracy.as_json(results))
+    else:
+        Console(highlight=False).print(accuracy.table(results))
+
+
 @data.command("check")
 def check_data(
     paths: Annotated[list[Path], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
