@@ -7,7 +7,7 @@ on request.
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,10 +27,10 @@ data = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(data, name="data")
 told = Console(stderr=True, highlight=False)
 
-Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml).", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml, .pt, .pth).", show_default=False)]
 Backend = Annotated[str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, or any that is installed.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; the backend's default if not given.")]
-Precision = Annotated[str | None, typer.Option(help="float64 or float32; the file's if not given.")]
+Precision = Annotated[Literal["float64", "float32"] | None, typer.Option(help="The file's if not given.")]
 Head = Annotated[str | None, typer.Option(help="Which model of a multi-task file.")]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from dpmodel.data.structure import Structure
 from dpmodel.errors import BackendError, InputError
 from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
@@ -40,8 +41,9 @@ def evaluate_file(potential: Potential, structure: Path, output: str, index: str
     import ase.io
 
     frames = read_structures(structure, index)
+    given = [_structure(potential, atoms, f"{structure}, frame {i}") for i, atoms in enumerate(frames)]
     try:
-        predictions = potential.evaluate_many(frames)
+        predictions = potential.evaluate_many(given)
     except InputError as error:
         raise InputError(f"{structure}: {error}") from None
     results = [with_results(atoms, p) for atoms, p in zip(frames, predictions, strict=True)]
@@ -55,14 +57,23 @@ def evaluate_file(potential: Potential, structure: Path, output: str, index: str
     told.print(table(frames, predictions))
 
 
+def _structure(potential: Potential, atoms: Any, where: str) -> Structure:
+    try:
+        return potential.structure(atoms)
+    except InputError as error:  # it was given one frame
+        raise InputError(f"{where}: {str(error).removeprefix('frame 0, ').removeprefix('frame 0: ')}") from None
+
+
 def with_results(atoms: Any, p: Prediction) -> Any:
     """A copy of ``atoms`` that carries the prediction: energy, energies, forces and stress as ASE defines them."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
     done = atoms.copy()
-    for name, value in p.outputs.items():
-        per_atom = name.startswith("atom_")
-        (done.arrays if per_atom else done.info)[name] = value[0] if per_atom else value[0].reshape(-1)
+    for name, value in p.outputs.items():  # tensors as rows of numbers: extended XYZ has no more axes
+        if name.startswith("atom_"):
+            done.arrays[name] = value[0].reshape(len(done), -1)
+        else:
+            done.info[name] = value[0].reshape(-1)
     if p.energy is None or p.atom_energy is None or p.forces is None or p.virial is None:
         return done
     results: dict[str, Any] = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
