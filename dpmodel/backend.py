@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dpmodel.errors import BackendError
+from dpmodel.run import Run
 from dpmodel.xp import Array
 
 GROUP = "dpmodel.backends"
@@ -66,6 +67,9 @@ class Engine(Protocol):
 
     def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         """``function``, recomputed when it is differentiated rather than remembered."""
+
+    def run(self, slope: bool) -> Run:
+        """How a model is best run here, with derivatives to be taken (``slope``) or without."""
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         """The library's own Adam for ``parameters``."""

@@ -23,11 +23,9 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
-from dpmodel.run import Run
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
-GROUP = 10  # atoms whose pair features fit the cache together; bounds the memory without derivatives
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 
 Gauge = Literal["edges", "dense"]
@@ -124,13 +122,13 @@ class Evaluator:
 
     def _function(self, what: str) -> Callable[..., Any]:
         rebuild, grad = self.rebuild, self.engine.grad_and_aux
-        grouped = Run() if self.engine.rounds_shapes else Run(group=GROUP)
+        plain, sloped = self.engine.run(slope=False), self.engine.run(slope=True)
         functions: dict[str, Callable[..., Any]] = {
-            "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, grouped),
-            "describe": lambda s, graph, x: describe(rebuild(s), graph, x, grouped),
-            "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad),
-            "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad),
-            "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad),
+            "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, plain),
+            "describe": lambda s, graph, x: describe(rebuild(s), graph, x, plain),
+            "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
+            "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
+            "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad, sloped),
         }
         return functions[what]
 

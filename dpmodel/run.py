@@ -1,20 +1,31 @@
 """How a model is run, as opposed to what it computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from dpmodel.xp import Array
+from dpmodel.xp import Array, namespace, shape
 
 
 def _same(x: Array) -> Array:
     return x
 
 
-Rows = Callable[..., tuple[Array, ...]]
+Rows = Callable[..., tuple[Array, ...]]  # of arrays with a row an atom, which treats every row alone
+Loop = Callable[[Rows, Sequence[Array], int], tuple[Array, ...]]
 
 
 def _plain(function: Rows) -> Rows:
     return function
+
+
+CACHED = 10  # atoms whose pair features fit the cache of a processor together
+
+
+def in_turn(function: Rows, rows: Sequence[Array], size: int) -> tuple[Array, ...]:
+    """``function(*rows)`` on at most ``size`` rows at a time, by a loop in Python."""
+    parts = [function(*[x[i : i + size, ...] for x in rows]) for i in range(0, shape(rows[0])[0], size)]
+    return tuple(namespace(column[0]).concat(list(column), axis=0) for column in zip(*parts, strict=True))
 
 
 def _ignore(name: str, value: Array) -> None:
@@ -26,6 +37,7 @@ class Run:
     """Choices of the caller that leave every number as it is.
 
     ``group``: atoms treated at a time (None: all); bounds the memory.
+    ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
     ``exchange``: given the features of the centres (N, d), the features of all atoms (A, d); the identity in one
     process, the halo exchange under a parallel simulation engine.
     ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores.
@@ -33,6 +45,14 @@ class Run:
     """
 
     group: int | None = None
+    loop: Loop = in_turn
     exchange: Callable[[Array], Array] = _same
     checkpoint: Callable[[Rows], Rows] = _plain
     observe: Callable[[str, Array], None] = _ignore
+
+    def in_groups(self, function: Rows, rows: Sequence[Array], *shared: Array) -> tuple[Array, ...]:
+        """``function(*shared, *rows)``, a group at a time."""
+        function = partial(self.checkpoint(function), *shared)
+        if self.group is None or shape(rows[0])[0] <= self.group:
+            return function(*rows)
+        return self.loop(function, rows, self.group)

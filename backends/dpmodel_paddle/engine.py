@@ -7,6 +7,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
+from dpmodel.run import CACHED, Run
 from dpmodel_paddle.arrays import to_numpy, to_tensor
 from dpmodel_paddle.derivative import checkpoint, grad_and_aux
 from dpmodel_paddle.optimizer import Optimizer
@@ -42,6 +43,9 @@ class Engine:
                 return run(*args)
 
         return call
+
+    def run(self, slope: bool) -> Run:
+        return Run() if slope or self.rounds_shapes else Run(group=CACHED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)

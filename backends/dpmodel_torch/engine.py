@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
+from dpmodel.run import CACHED, Run
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
@@ -71,6 +72,9 @@ class Engine:
             return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
 
         return run
+
+    def run(self, slope: bool) -> Run:
+        return Run() if slope or self.rounds_shapes else Run(group=CACHED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)

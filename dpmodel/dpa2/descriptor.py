@@ -12,7 +12,7 @@ from dpmodel.dpa2.type_embedding import TypeEmbedding
 from dpmodel.module import module
 from dpmodel.nn import Linear
 from dpmodel.ops.activations import activation
-from dpmodel.ops.arrays import gather, in_groups
+from dpmodel.ops.arrays import gather
 from dpmodel.run import Run
 from dpmodel.types import Graph
 from dpmodel.xp import Array, cast, namespace, shape
@@ -88,8 +88,7 @@ class DPA2:
             if block is None:
                 continue
             near = neighborhood(graph, vectors, occupied)
-            function = run.checkpoint(partial(_apply_block, block, table))
-            parts.append(in_groups(function, near, run.group)[0])
+            parts.append(run.in_groups(partial(_apply_block, block, table), near)[0])
             run.observe(name, parts[-1])
         g = xp.concat(parts, axis=-1)
         if self.shape_transform is not None:
@@ -101,15 +100,14 @@ class DPA2:
     def refine(self, graph: Graph, vectors: Array, g1: Array, run: Run) -> tuple[Array, tuple[Array, ...]]:
         """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
         near = neighborhood(graph, vectors, graph.repformer)
-        start = run.checkpoint(partial(_apply_start, self.repformer))
-        g2, h2, switch, *slots = in_groups(start, near, run.group)
+        g2, h2, switch, *slots = run.in_groups(partial(_apply_start, self.repformer), near)
         for i, layer in enumerate(self.repformer.layers):
             for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
                 run.observe(f"repformer.{i}.{name}", value)
             everyone = run.exchange(g1)
 
             rows = (g1, g2, h2, near.neighbors, *slots)
-            g1, g2, h2 = in_groups(run.checkpoint(partial(_apply_layer, layer)), rows, run.group, everyone)
+            g1, g2, h2 = run.in_groups(partial(_apply_layer, layer), rows, everyone)
         return g1, (g2, h2, switch, *slots)
 
 

@@ -1,6 +1,7 @@
 """What the heads differ in, one row each (spec model.md 5).
 
-``R`` is the rot_mat of the atom, (M, 3): it turns with the structure, and so does what is made from it.  All in float64.
+``R`` is the rot_mat of the atom, (M, 3): it turns with the structure, and so does what is made from it.
+Everything here is float64.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""Gathers, sums by frame, and working through atoms in groups."""
-
-from collections.abc import Callable, Sequence
-from typing import Any
+"""Gathers, and sums by frame."""
 
 from dpmodel.xp import Array, like, namespace, shape
 
@@ -25,25 +22,3 @@ def frame_sum(x: Array, members: Array) -> Array:
     flat = xp.reshape(x, (shape(x)[0], -1))
     total = xp.sum(gather(append_row(flat, 0.0), members), axis=1)
     return xp.reshape(total, (shape(members)[0], *shape(x)[1:]))
-
-
-def in_groups(
-    function: Callable[..., Sequence[Array]], rows: Sequence[Array], size: int | None, *shared: Array
-) -> Sequence[Array]:
-    """``function(*shared, *rows)`` on at most ``size`` rows at a time, the results joined again.
-
-    For functions that treat every row (atom) alone: the result is the same, the memory is that of one group.
-    """
-    count = shape(rows[0])[0]
-    if size is None or count <= size:
-        return function(*shared, *rows)
-
-    def part(start: int) -> Sequence[Array]:
-        return function(*shared, *[x[start : start + size, ...] for x in rows])
-
-    parts = [part(start) for start in range(0, count, size)]
-    return [join(column) for column in zip(*parts, strict=True)]
-
-
-def join(parts: Sequence[Any]) -> Array:
-    return namespace(parts[0]).concat(list(parts), axis=0)

@@ -17,8 +17,7 @@ from dpmodel.model.model import Model
 from dpmodel.model.predict import EnergyForces, hessian_product, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.ops.arrays import in_groups
-from dpmodel.run import Run
+from dpmodel.run import Run, in_turn
 from dpmodel.types import Graph
 from dpmodel.xp import namespace
 from engines import engine_of
@@ -145,7 +144,7 @@ def grouped(function: Callable[..., Any]) -> Callable[[Any], Any]:
     apply = EAGER.checkpoint(lambda x: (y := function(x), x, y))
 
     def total(x: Any) -> Any:
-        y, through, again = in_groups(apply, [x], 2)
+        y, through, again = in_turn(apply, [x], 2)
         return (y * again).sum() + (through * through).sum(), None
 
     return total
