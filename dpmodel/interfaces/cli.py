@@ -139,6 +139,9 @@ def train(
     device: Device = None,
     restart: Annotated[Path | None, typer.Option(help="Go on from a checkpoint, or from save_ckpt.")] = None,
     init_model: Annotated[Path | None, typer.Option(help="Start from the parameters of this model.")] = None,
+    finetune: Annotated[Path | None, typer.Option(help="Start from this pretrained model, for new data.")] = None,
+    model_branch: Annotated[str | None, typer.Option(help="Its branch to start from; RANDOM: a new head.")] = None,
+    use_pretrain_script: Annotated[bool, typer.Option(help="Take its descriptor and fitting sections, too.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Input with all defaults.")] = Path("out.json"),
     check: Annotated[bool, typer.Option(help="Look at the input and the data, train nothing.")] = False,
 ) -> None:
@@ -146,7 +149,8 @@ def train(
     from dpmodel.interfaces.train import train_file
     from dpmodel.train.prepare import Origin
 
-    if not train_file(script, backend, device, Origin(restart, init_model), None if check else output, check, told):
+    origin = Origin(restart, init_model, finetune, model_branch, use_pretrain_script)
+    if not train_file(script, backend, device, origin, None if check else output, check, told):
         raise typer.Exit(130)
 
 

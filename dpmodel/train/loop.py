@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from dpmodel.backend import Engine
 from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
-from dpmodel.errors import TrainingError
+from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.train.batches import Turns
+from dpmodel.train.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, Shelf
 from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve
@@ -50,6 +52,7 @@ class Training:
         )
         self._shelves = _shelves(script, self.n_steps)
         self._curve = _curve(script, data, append) if script.training.disp_training else None
+        self._board = _board(script) if script.training.tensorboard else None
         self._sums: dict[str, list[Columns]] = {}
         self._saved = start.step if append else -1
 
@@ -65,8 +68,9 @@ class Training:
                 following = self._read(self.step + 1)
                 self._learn(task, batch, watch)
             following.cancel()
-            if self._saved != self.step:
-                self._save()
+            finished = self.step >= self.n_steps
+            if self._saved != self.step or (finished and self.script.training.change_bias_after_training):
+                self._save(refit=finished and self.script.training.change_bias_after_training)
         return self.step >= self.n_steps
 
     def _learn(self, task: str, batch: Batch, watch: Watch) -> None:
@@ -87,6 +91,8 @@ class Training:
             self._sums = {}
         elif not training.disp_avg:
             self._sums = {}
+        if self._board is not None and self.step % training.tensorboard_freq == 0:
+            self._board(self.step, task, columns, rate)
         watch(self.step, task, columns, rate)
         if self.step % training.save_freq == 0:
             self._save()
@@ -137,15 +143,25 @@ class Training:
         ema = self._average.state() if self._average else {}
         return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema)
 
+    def _refitted(self, models: dict[str, ModelFile]) -> dict[str, ModelFile]:
+        """``models`` with their output bias fitted to the training data once more."""
+        limits = {name: task.model.data_stat_nbatch for name, task in self.script.tasks.items()}
+        return {
+            name: with_fitted_bias(file, self.data[name].train.first(limits[name]), self.engine)
+            for name, file in models.items()
+        }
+
     def models(self) -> dict[str, ModelFile]:
         """The models as they are now."""
         return self.learner.models()
 
-    def _save(self) -> None:
+    def _save(self, refit: bool = False) -> None:
+        """Write a checkpoint; ``refit``: with output biases fitted again."""
         if self._average is not None:
             averaged = self.learner.models(self._average.parameters)
-            self._shelves[1].put(Checkpoint(averaged, self.step))
-        self._shelves[0].put(self.checkpoint())
+            self._shelves[1].put(Checkpoint(self._refitted(averaged) if refit else averaged, self.step))
+        now = self.checkpoint()
+        self._shelves[0].put(replace(now, models=self._refitted(now.models)) if refit else now)
         self._saved = self.step
 
 
@@ -205,6 +221,23 @@ def _shelves(script: Script, n_steps: int) -> list[Shelf]:
 def _curve(script: Script, data: Mapping[str, Data], append: bool) -> Curve:
     names = {name: sorted(reported(task.loss, 0.0, {})) for name, task in script.tasks.items()}
     return Curve(script.training.disp_file, names, {name: d.valid is not None for name, d in data.items()}, append)
+
+
+def _board(script: Script) -> Watch:
+    """What writes values for TensorBoard."""
+    try:
+        from tensorboard.summary import Writer
+    except ModuleNotFoundError as error:
+        raise SettingError("training.tensorboard needs TensorBoard: pip install 'dpmodel[train]'") from error
+    writer = Writer(script.training.tensorboard_log_dir)
+
+    def write(step: int, task: str, columns: Columns, learning_rate: float) -> None:
+        prefix = f"{task}/" if script.multi else ""
+        for name, value in {**columns, "lr": learning_rate}.items():
+            writer.add_scalar(f"{prefix}{name}", value, step)
+        writer.flush()
+
+    return write
 
 
 def _mean(values: Sequence[tuple[float, Columns]]) -> dict[str, float]:

@@ -1,58 +1,105 @@
 """From an input file to a run that is ready to start."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpmodel.backend import Engine
 from dpmodel.errors import SettingError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.train.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, latest, read
+from dpmodel.train.finetune import adopted, choose, trainable, transplanted
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
-from dpmodel.train.start import fresh_models, loaded_models, look, open_data, settle, settled_by_file
+from dpmodel.train.start import Data, fresh_models, loaded_models, look, open_data, settle, settled_by_file
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the models come from: at most one of these, a fresh start if there is none.
+    """Where the models come from: at most one of the first three, a fresh start if there is none.
 
     ``restart``: go on with a run, to the same numbers as without the interruption; ``init_model``: its parameters and
-    statistics, but a new run.
+    statistics, but a new run; ``finetune``: a pretrained model for new data, from its ``branch``, with its sections of
+    the input if ``use_pretrain_script``.
     """
 
     restart: Path | None = None
     init_model: Path | None = None
+    finetune: Path | None = None
+    branch: str | None = None
+    use_pretrain_script: bool = False
 
-    @property
-    def path(self) -> Path | None:
-        return self.restart or self.init_model
+    def __post_init__(self) -> None:
+        given = [name for name in ("restart", "init_model", "finetune") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise SettingError(f"{' and '.join(given)} say different things: give only one of them")
+        if self.finetune is None and (self.branch or self.use_pretrain_script):
+            raise SettingError("model_branch and use_pretrain_script go with finetune")
 
 
-def prepare(script: Script, engine: Engine, origin: Origin = Origin(), tell: Tell = lambda _: None) -> Training:
+def prepare(script: Script, engine: Engine, origin: Origin | None = None, tell: Tell = lambda _: None) -> Training:
     """The run that ``script`` describes, its data opened, its models made or read; raises what is wrong with them."""
-    if origin.restart and origin.init_model:
-        raise SettingError("restart and init_model say different things: give only one of them")
+    origin = origin or Origin()
     data = open_data(script)
     for name, d in data.items():
         frames = sum(len(source.frames) for source in d.train.sources)
         tell(f"{name}: {frames} frames of {d.systems} systems, {d.train.epoch} batches to see all of them")
-    if origin.path is not None:
-        file = latest(origin.path)
-        found = read(file)
-        script = settled_by_file(script, found.models, str(file))
-        models = loaded_models(script, found.models, str(file))
-        if not origin.restart:
-            return Training(script, data, Checkpoint(models), engine)
-        if not found.optimizer:
-            tell(f"{file} says nothing of the optimizer: it starts anew at step {found.step}")
-        start = Checkpoint(models, found.step, found.optimizer, found.ema)
-        return Training(script, data, start, engine, append=True)
+    if origin.restart is not None or origin.init_model is not None:
+        return _read(script, data, engine, origin, tell)
+    pretrained = _Pretrained(script, origin) if origin.finetune is not None else None
+    if pretrained is not None:
+        script = pretrained.script
     crowd = look(data, script)
     script = settle(script, crowd)
     tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
-    return Training(script, data, Checkpoint(fresh_models(script, data, crowd)), engine)
+    models = fresh_models(script, data, crowd)
+    if pretrained is not None:
+        models = pretrained.models(models, data, engine)
+    return Training(script, data, Checkpoint(models), engine)
+
+
+def _read(script: Script, data: dict[str, Data], engine: Engine, origin: Origin, tell: Tell) -> Training:
+    """A run that goes on, or a new one from the arrays of a file."""
+    file = latest(origin.restart or origin.init_model or "")
+    found = read(file)
+    script = settled_by_file(script, found.models, str(file))
+    models = loaded_models(script, found.models, str(file))
+    if origin.restart is None:
+        return Training(script, data, Checkpoint(models), engine)
+    if not found.optimizer:
+        tell(f"{file} says nothing of the optimizer: it starts anew at step {found.step}")
+    start = Checkpoint(models, found.step, found.optimizer, found.ema)
+    return Training(script, data, start, engine, append=True)
+
+
+class _Pretrained:
+    """What fine-tuning takes from a file."""
+
+    def __init__(self, script: Script, origin: Origin) -> None:
+        assert origin.finetune is not None
+        self._path = str(latest(origin.finetune))
+        self._files = {name: trainable(file, self._path) for name, file in read(self._path).models.items()}
+        self._choices = choose(script, self._files, origin.branch, self._path)
+        tasks = dict(script.tasks)
+        if origin.use_pretrain_script:
+            for name, choice in self._choices.items():
+                theirs = adopted(tasks[name].model, self._files[choice.branch], choice.head)
+                tasks[name] = replace(tasks[name], model=theirs)
+        self.script = replace(script, tasks=tasks)
+
+    def models(self, fresh: dict[str, ModelFile], data: dict[str, Data], engine: Engine) -> dict[str, ModelFile]:
+        """``fresh`` models with the parameters of the file, their bias fitted to the data."""
+        result = {}
+        for name, choice in self._choices.items():
+            made = transplanted(fresh[name], self._files[choice.branch], choice.head, self._path)
+            if choice.refit:
+                frames = data[name].train.first(self.script.tasks[name].model.data_stat_nbatch)
+                made = with_fitted_bias(made, frames, engine)
+            result[name] = made
+        return result
 
 
 def _listed(most: dict[float, int]) -> str:

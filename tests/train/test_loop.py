@@ -43,7 +43,7 @@ def given(**training: Any) -> dict[str, Any]:
     return script(Path("train"), training=data | training)
 
 
-def ready(data: dict[str, Any], name: str = "numpy", **origin: Path) -> Training:
+def ready(data: dict[str, Any], name: str = "numpy", **origin: Any) -> Training:
     return prepare(read_script(data), backend(name).engine(), Origin(**origin))
 
 
@@ -107,8 +107,8 @@ def test_columns_are_those_of_the_batch_and_of_the_validation_data(folder: Path)
 
         p = Potential(model, backend("numpy").engine())
         found = p.evaluate_many([f.structure for f in frames])
-        e = [(float(r.energy[0]) - float(f.labels["energy"])) / 6 for r, f in zip(found, frames, strict=True)]  # type: ignore[index]
-        d = [r.forces[0] - f.labels["force"] for r, f in zip(found, frames, strict=True)]  # type: ignore[index]
+        e = [(float(r.energy[0]) - float(f.labels["energy"])) / 6 for r, f in zip(found, frames, strict=True)]
+        d = [r.forces[0] - f.labels["force"] for r, f in zip(found, frames, strict=True)]
         return float(np.sqrt(np.mean(np.square(e)))), float(np.sqrt(np.mean(np.square(d))))
 
     np.testing.assert_allclose((rows[0]["rmse_e"], rows[0]["rmse_f"]), errors(start, frames), rtol=1e-10)
