@@ -4,10 +4,21 @@ import jax
 
 from dpmodel.xp import register_namespace
 from dpmodel_jax import namespace
-from dpmodel_jax.engine import Engine, find_device, grad_and_aux
+from dpmodel_jax.engine import Engine, find_device, grad_and_aux, in_turn
 from dpmodel_jax.functional import Fixed, apply, atomic_output, describe, join, split
 
-__all__ = ["Engine", "Fixed", "apply", "atomic_output", "backend", "describe", "grad_and_aux", "join", "split"]
+__all__ = [
+    "Engine",
+    "Fixed",
+    "apply",
+    "atomic_output",
+    "backend",
+    "describe",
+    "grad_and_aux",
+    "in_turn",
+    "join",
+    "split",
+]
 
 register_namespace(jax.Array, namespace)
 register_namespace(jax.core.Tracer, namespace)  # what jit, grad and vmap put in the place of arrays

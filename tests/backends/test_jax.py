@@ -18,6 +18,7 @@ from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.potential import Potential, with_precision
+from dpmodel.run import Run
 from dpmodel.xp import detach, namespace
 from engines import CHOSEN, engine_of
 from random_models import graph_of, random_frames, random_model
@@ -168,12 +169,28 @@ def test_compiled_equals_eager() -> None:
     same(found[True], found[False])
 
 
-def test_rounded_sizes_change_nothing() -> None:
-    """A potential rounds the sizes of its graphs; here is the program for the very sizes."""
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (6, 3), (7, 3), (7, 4), (9, 8)])
+def test_loops_treat_every_row(count: int, size: int) -> None:
+    rows = np.arange(float(count)), np.arange(3 * count).reshape(count, 3)
+    seen = []
+
+    def function(*x: Any) -> Any:
+        seen.append(len(x[0]))
+        return x[0] ** 2, x[1].sum(axis=1)
+
+    for found, expected in zip(dpmodel_jax.in_turn(function, rows, size), function(*rows), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert seen[0] <= size
+    assert len(seen) == 2
+
+
+def test_rounded_sizes_and_groups_change_nothing() -> None:
+    """A potential rounds the sizes of its graphs; here is the program for the very sizes, four atoms at a time."""
     p = potential("jax")
     engine, rebuild, arrays = p.engine, Rebuilder(p.file.model), graph_of(SETTINGS, **FRAMES)
     assert bucket(arrays[0], selection(SETTINGS)).neighbors.shape > arrays[0].neighbors.shape
-    function = engine.compile(lambda s, graph, x: predict(rebuild(s), graph, x, engine.grad_and_aux))
+    run = Run(group=4, loop=dpmodel_jax.in_turn, checkpoint=engine.checkpoint)
+    function = engine.compile(lambda s, graph, x: predict(rebuild(s), graph, x, engine.grad_and_aux, run))
     expected = function(*jax.tree.map(engine.native, (state(p.file.model), *arrays)))
     found = p.evaluate(**FRAMES, atom_virial=True)
     for name in ("atom_energy", "forces", "atom_virial"):
