@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import dense
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
 from random_models import evaluate, examples, random_frames, random_potential
@@ -31,6 +32,15 @@ def check(found: Any, expected: np.ndarray, energy: Any) -> None:
     """Differences lose digits by the size of the energy, slopes of higher order by that of the slopes."""
     atol = 1e-8 * np.abs(expected).max() + 1e-12 * np.abs(energy).max() / STEP
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+def jumps(settings: ModelSettings, frames: dict[str, Any]) -> bool:
+    """Whether the steps may take a pair across a cutoff, where a model without smoothing has no slope."""
+    if settings.descriptor.smooth:
+        return False
+    x, types, cell = frames["coords"][0], frames["types"][0], frames["cell"][0] if "cell" in frames else None
+    near = [entry for i in range(len(x)) for entry in dense.neighbors(x, types, cell, i, settings.cutoff + 0.02)]
+    return any(abs(r - rcut) < 0.02 for r, _, _ in near for rcut, _, _ in settings.descriptor.selections)
 
 
 def strip_of(x: np.ndarray, moved: np.ndarray) -> np.ndarray:
@@ -66,9 +76,10 @@ def difference_virial(potential: Potential, frames: dict[str, Any]) -> np.ndarra
 @given(MODELS, SEEDS, st.booleans())
 def test_forces(settings: ModelSettings, seed: int, periodic: bool) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, n=4, periodic=periodic)
+    assume(not jumps(settings, frames))
     found = evaluate(potential, frames)
     check(found.forces[0], difference_forces(potential, frames), found.energy)
-    np.testing.assert_allclose(found.forces.sum(axis=1), 0.0, atol=1e-12 * np.abs(found.forces).max())
+    np.testing.assert_allclose(found.forces.sum(axis=1), 0.0, atol=1e-12 * np.abs(found.forces).max() + 1e-15)
 
 
 @pytest.mark.parametrize("pbc", [None, *product([False, True], repeat=3)])
@@ -76,10 +87,11 @@ def test_forces(settings: ModelSettings, seed: int, periodic: bool) -> None:
 @given(MODELS, SEEDS)
 def test_virial(pbc: tuple[bool, bool, bool] | None, settings: ModelSettings, seed: int) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, n=3, periodic=pbc is not None)
+    assume(not jumps(settings, frames))
     frames |= {} if pbc is None else {"pbc": pbc}
     found = evaluate(potential, frames, atom_virial=True)
     check(found.virial[0], difference_virial(potential, frames), found.energy)
-    size = np.abs(found.atom_virial).max()
+    size = np.abs(found.atom_virial).max() + 1e-3
     np.testing.assert_allclose(found.virial, np.swapaxes(found.virial, 1, 2), atol=1e-12 * size)  # no torque
     np.testing.assert_allclose(found.atom_virial.sum(axis=1), found.virial, atol=1e-12 * size)
 
@@ -90,7 +102,7 @@ def test_free_clusters_feel_no_torque(settings: ModelSettings, seed: int) -> Non
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, periodic=False)
     found = evaluate(potential, frames)
     torque = np.cross(frames["coords"][0], found.forces[0]).sum(axis=0)
-    np.testing.assert_allclose(torque, 0.0, atol=1e-11 * np.abs(found.forces).max())
+    np.testing.assert_allclose(torque, 0.0, atol=1e-11 * np.abs(found.forces).max() + 1e-14)
     # without images the virial is a sum over atoms
     np.testing.assert_allclose(found.virial, np.swapaxes(found.forces, 1, 2) @ frames["coords"], atol=1e-11)
 
@@ -100,6 +112,7 @@ def test_free_clusters_feel_no_torque(settings: ModelSettings, seed: int) -> Non
 def test_hessian(settings: ModelSettings, seed: int, periodic: bool) -> None:
     """Against differences of forces, which have been compared with those of energies."""
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, n=3, periodic=periodic)
+    assume(not jumps(settings, frames))
     found = evaluate(potential, frames, hessian=True)
     hessian, x = found.hessian[0], frames["coords"][0]
     expected = np.zeros(hessian.shape)
@@ -110,8 +123,8 @@ def test_hessian(settings: ModelSettings, seed: int, periodic: bool) -> None:
         forces = evaluate(potential, rest | {"coords": strip_of(x, unit)}).forces
         expected[:, :, j, m] = -np.tensordot(list(STENCIL.values()), forces, axes=1) / STEP
     check(hessian, expected, found.forces)
-    np.testing.assert_allclose(hessian, hessian.transpose(2, 3, 0, 1), atol=1e-10 * np.abs(hessian).max())
-    np.testing.assert_allclose(hessian.sum(axis=2), 0.0, atol=1e-10 * np.abs(hessian).max())
+    np.testing.assert_allclose(hessian, hessian.transpose(2, 3, 0, 1), atol=1e-10 * np.abs(hessian).max() + 1e-13)
+    np.testing.assert_allclose(hessian.sum(axis=2), 0.0, atol=1e-10 * np.abs(hessian).max() + 1e-13)
 
 
 @examples(4)
@@ -119,6 +132,7 @@ def test_hessian(settings: ModelSettings, seed: int, periodic: bool) -> None:
 def test_moving_edges_is_moving_atoms_in_mixed_periodicity(settings: ModelSettings, seed: int) -> None:
     """A slab: the direction that does not repeat may have a lattice vector of any length, or none."""
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, n=4)
+    assume(not jumps(settings, frames))
     slab = frames | {"pbc": (True, True, False)}
     other = slab | {"cell": frames["cell"] * [[1.0], [1.0], [0.3]]}
     none = slab | {"cell": frames["cell"] * [[1.0], [1.0], [0.0]]}
