@@ -63,6 +63,20 @@ def test_our_energies_through_extended_systems_pass() -> None:
     assert {"descriptor", "atom_energy", "energy", "force", "virial"} <= set(report.terms)
 
 
+def test_parameters_are_handed_over() -> None:
+    def factory(path: Path) -> Callable[..., Any]:
+        def function(coord: Any, types: Any, nlist: Any, mapping: Any, *, fparam: Any, aparam: Any) -> Any:
+            assert fparam.shape == (len(coord), 2)
+            assert aparam.shape == (*nlist.shape[:2], 1)
+            return ours(path)(coord, types, nlist, mapping)
+
+        return function
+
+    parameters = {"fitting_net.numb_fparam": [2], "fitting_net.numb_aparam": [1]}
+    report = check_callable(factory, draws=3, only=parameters)
+    assert report.ok, str(report)
+
+
 def with_energies(path: Path) -> Callable[..., Any]:
     file = read_model(path)
     engine = backend("numpy").engine()

@@ -1,7 +1,7 @@
 """The terms of a model in the order in which they are computed, and how far two sets of them are apart."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ def meaning(term: str) -> str:
     return MEANINGS.get(name, "") + (f" in {block[0]}" if block else "")
 
 
-def forward(model: Model, graph: Graph, positions: Array) -> Terms:
-    """Every term without derivatives; runs on any array library, and inside its compiler."""
+def forward(model: Model, graph: Graph, positions: Array, run: Run) -> Terms:
+    """Every term without derivatives; works on any array library, and inside its compiler."""
     seen: Terms = {}
 
     def observe(name: str, value: Array) -> None:
@@ -67,7 +67,7 @@ def forward(model: Model, graph: Graph, positions: Array) -> Terms:
         if block is not None:
             rows, switch, *_ = block.near.look(neighborhood(graph, vectors, occupied))
             geometry |= {f"{name}.switch": switch, f"{name}.rows": rows}
-    seen["atom_output"] = atomic_output(model, graph, positions, Run(observe=observe))
+    seen["atom_output"] = atomic_output(model, graph, positions, replace(run, observe=observe))
     ends = {name: seen.pop(name) for name in ("g2", "h2", "g1", "rot_mat", "descriptor", "atomic", "atom_output")}
     return {**geometry, "switch": seen.pop("switch"), **seen, **ends}
 
@@ -92,14 +92,15 @@ class OnEngine:
         names: list[str] = []
 
         def trace(arrays: dict[str, Array], graph: Graph, x: Array) -> tuple[Array, ...]:
-            found = forward(rebuild(arrays), graph, x)
+            found = forward(rebuild(arrays), graph, x, engine.run(slope=False))
             names[:] = found
             return tuple(found.values())
 
         values = engine.compile(trace)(*given)
         yield dict(zip(names, map(engine.numpy, values), strict=True))
         if case.settings.fitting_net.type == "ener":
-            compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, engine.grad_and_aux))
+            run, grad = engine.run(slope=True), engine.grad_and_aux
+            compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, grad, run))
             yield dict(zip(DERIVED, map(engine.numpy, compiled(*given)), strict=True))
 
 
