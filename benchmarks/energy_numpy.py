@@ -90,9 +90,7 @@ def report(size: int, runs: dict[str, list[dict]]) -> None:
             print(f"{size:6d} atoms  {name:8s} {time:8.3f} s  {1e3 * time / size:7.3f} ms/atom  {memory:6.0f} MB peak")
     if len(found) == 2:
         (a, m, e), (b, k, f) = found["dpmodel"], found["deepmd"]
-        print(
-            f"{'':6s} ratio: {b / a:.1f} times faster, {m / k:.2f} of the memory; energies differ by {abs(e - f):.1e} eV"
-        )
+        print(f"{b / a:.1f} times faster in {m / k:.2f} of the memory; the energies differ by {abs(e - f):.1e} eV")
 
 
 if __name__ == "__main__":

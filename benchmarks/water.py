@@ -32,10 +32,22 @@ def water(n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     coords = np.load(DATA / "set.000" / "coord.npy", mmap_mode="r")[0].reshape(-1, 3)
     cell = np.load(DATA / "set.000" / "box.npy", mmap_mode="r")[0].reshape(3, 3)
     types = np.loadtxt(DATA / "type.raw", dtype=int)
-    times, copies = np.ones(3, int), n_atoms // len(types)
-    while times.prod() < copies:  # double the shortest side
-        times[np.argmin(times * np.diag(cell))] *= 2
-    if times.prod() * len(types) != n_atoms:
-        raise ValueError(f"n_atoms should be {len(types)} times a power of two, got {n_atoms}")
+    copies = n_atoms // len(types)
+    if copies * len(types) != n_atoms:
+        raise ValueError(f"n_atoms should be a multiple of {len(types)}, got {n_atoms}")
+    times = np.ones(3, int)
+    for factor in prime_factors(copies):  # the largest ones first, each along the shortest side
+        times[np.argmin(times * np.diag(cell))] *= factor
     shifts = np.stack(np.meshgrid(*map(np.arange, times), indexing="ij"), -1).reshape(-1, 3) @ cell
     return (coords + shifts[:, None]).reshape(-1, 3), np.tile(types, copies), cell * times[:, None]
+
+
+def prime_factors(n: int) -> list[int]:
+    """The largest first."""
+    found, p = [], 2
+    while n > 1:
+        while n % p == 0:
+            found.append(p)
+            n //= p
+        p += 1
+    return found[::-1]

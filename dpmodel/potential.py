@@ -1,10 +1,12 @@
 """What a user holds: a model on an array library, asked about structures."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
@@ -125,6 +127,10 @@ class Potential:
         self.settings = file.settings
         self.evaluator = Evaluator(file, engine)
 
+    def to(self, backend: str, *, device: str | None = None, compile: bool | None = None) -> "Potential":
+        """The same model, array for array, on another backend or device; arguments and errors as for ``load``."""
+        return Potential(self.file, find_backend(backend).engine(device, compile), strict=self.strict)
+
     @property
     def type_map(self) -> tuple[str, ...]:
         """Names of the types; a type is its position in this list."""
@@ -198,21 +204,22 @@ class Potential:
         forces: bool = True,
         atom_virial: bool | str = False,
         hessian: bool = False,
-        progress: Callable[[int], None] | None = None,
+        progress: bool = False,
     ) -> list[Prediction]:
         """Predictions, one each, of structures of any size: ``ase.Atoms`` or ``dpmodel.Structure``.
 
-        Frames share calls as far as memory allows.  ``progress`` is told after each call how many frames are done.
+        Frames share calls as far as memory allows.  ``progress`` shows a bar on standard error.
         """
         wants = Wants.of(forces, atom_virial, hessian)
         given = [self.structure(frame) for frame in frames]
         if not given:
             raise InputError("there are no frames")
         done: list[Prediction] = []
-        for part in self.evaluator.evaluate(given, wants, strict=self.strict):
-            done += part
-            if progress is not None:
-                progress(len(done))
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+            task = bar.add_task("frames", total=len(given))
+            for part in self.evaluator.evaluate(given, wants, strict=self.strict):
+                done += part
+                bar.update(task, completed=len(done))
         return done
 
     def describe(self, coords: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:

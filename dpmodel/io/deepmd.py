@@ -1,6 +1,6 @@
 """Models from and to the trees of deepmd-kit's files (spec serialization.md 2-6)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -100,7 +100,19 @@ def to_tree(model_file: ModelFile) -> dict[str, Any]:
 
     head = {"software": "dpmodel", "time": str(datetime.now(UTC)), "backend": "dpmodel"}
     tree = head | model_file.extras
-    return tree | {"model": fill(model_template(model_file.settings, model_file.model))}
+    marked = {"extensions": list(extensions(model_file))} if any(extensions(model_file)) else {}
+    return tree | marked | {"model": fill(model_template(model_file.settings, model_file.model))}
+
+
+def extensions(file: ModelFile) -> Iterator[str]:
+    """What is in a model that deepmd-kit 3.2 does not have, and so cannot read or ignores."""
+    settings, three_body = file.settings.descriptor, file.model.descriptor.three_body
+    if settings.repinit.attn_layer:
+        yield "attention in repinit"
+    if not settings.padding_leak or not settings.truncate:
+        yield "padding_leak, truncate"
+    if three_body is not None and three_body.near.table is not None:
+        yield "tables of the three-body block"
 
 
 def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
