@@ -8,7 +8,7 @@ from hypothesis import Phase, settings
 from dpmodel.backend import backend
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
-from dpmodel.data.structure import structures
+from dpmodel.data.structure import Structure, structures
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
@@ -94,18 +94,22 @@ def random_graph(settings: ModelSettings, seed: int = 0, **options: Any) -> tupl
 
 def graph_of(settings: ModelSettings, **frames: Any) -> tuple[Graph, np.ndarray]:
     """The graph of arguments of ``Potential.evaluate``, and positions (N, 3)."""
-    fitting, given = settings.fitting_net, dict(frames)
-    checked = structures(
-        given.pop("coords"),
-        given.pop("types"),
-        given.pop("cell", None),
+    checked = structures_of(settings, **frames)
+    return build_graph(checked, selection(settings)), flat_positions(checked)
+
+
+def structures_of(settings: ModelSettings, coords: Any, types: Any, cell: Any = None, **rest: Any) -> list[Structure]:
+    fitting = settings.fitting_net
+    return structures(
+        coords,
+        types,
+        cell,
         type_map=settings.type_map,
         n_fparam=fitting.numb_fparam,
         n_aparam=0 if fitting.use_aparam_as_mask else fitting.numb_aparam,
         default_fparam=fitting.default_fparam,
-        **given,
+        **rest,
     )
-    return build_graph(checked, selection(settings)), flat_positions(checked)
 
 
 def spread(rng: np.random.Generator, cell: np.ndarray, n: int, apart: float) -> np.ndarray:

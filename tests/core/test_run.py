@@ -1,5 +1,6 @@
 """How a model is run changes no number: groups, checkpoints, observers, and atoms that live elsewhere."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dpmodel.backend import backend
+from dpmodel.data.bucket import bucket
 from dpmodel.data.selection import selection
+from dpmodel.errors import NeighborOverflowWarning
 from dpmodel.model.predict import atomic_output, describe, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.ops.arrays import gather
@@ -69,6 +72,25 @@ def test_observers_see_intermediate_results(settings: ModelSettings, seed: int) 
     for i in range(s.repformer.nlayers):
         assert seen[f"repformer.{i}.g1"].shape == (5, s.repformer.g1_dim)
     np.testing.assert_array_equal(seen["descriptor"], describe(module, graph, positions).descriptor)
+
+
+@examples(15)
+@given(MODELS, SEEDS, st.booleans())
+def test_sizes_rounded_up(settings: ModelSettings, seed: int, crowded: bool) -> None:
+    """Atoms and slots that a compiling backend adds change nothing, also where every slot of a model is taken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NeighborOverflowWarning)
+        graph, positions = random_graph(settings, seed, n=5, nf=2, filling=2.0 if crowded else 0.4)
+    module, padded = random_model(settings, seed).model, bucket(graph, selection(settings))
+    assert len(padded.types) > len(positions)
+    places = np.pad(positions, ((0, len(padded.types) - len(positions)), (0, 0)))
+    found = predict(module, padded, places, ENGINE.grad_and_aux)
+    expected = predict(module, graph, positions, ENGINE.grad_and_aux)
+    size = max(np.abs(expected.atom_virial).max(), 1.0)
+    for name in expected._fields:
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(ours[: len(theirs)], theirs, rtol=0, atol=1e-11 * size)
+        assert not ours[len(theirs) :].any()
 
 
 # --- ghost atoms ---

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
-from random_models import evaluate, examples, random_frames, random_potential
+from random_models import evaluate, examples, random_frames, random_potential, structures_of
 from strategies import dpmodel_settings
 
 MODELS = dpmodel_settings(heads=("ener",), precisions=("float64",))
@@ -170,6 +170,19 @@ def test_frames_of_a_batch_do_not_see_each_other(settings: ModelSettings, seed: 
         alone = evaluate(potential, {key: value[f : f + 1] for key, value in frames.items()})
         for name in ("energy", "atom_energy", "forces", "virial"):
             close(getattr(together, name)[f : f + 1], getattr(alone, name), 1e-12)
+
+
+@examples(8)
+@given(MODELS, SEEDS)
+def test_frames_of_any_size_share_a_batch(settings: ModelSettings, seed: int) -> None:
+    """Also free ones with periodic ones, and one that is a single atom."""
+    potential = random_potential(settings, seed)
+    frames = [random_frames(settings, seed + n, n=n, periodic=n % 2 == 0) for n in (4, 1, 3, 2)]
+    found = potential.evaluate_many([structures_of(settings, **each)[0] for each in frames])
+    for together, each in zip(found, frames, strict=True):
+        alone = evaluate(potential, each)
+        for name in ("energy", "atom_energy", "forces", "virial"):
+            close(getattr(together, name), getattr(alone, name), 1e-12)
 
 
 @examples(8)
