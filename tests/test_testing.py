@@ -424,6 +424,8 @@ def test_report_in_words_and_json() -> None:
     assert finding["beyond_plain"]["descriptor.repformer.update_g1_has_attn"] is True
     # the model of a finding can be made again from what the report says
     assert ModelSettings.read(finding["model"]) == report.findings[0].case.settings
+    order = [term for term in report.terms if term in ("three_body.rows", "repinit", "three_body", "g1", "descriptor")]
+    assert order == ["three_body.rows", "repinit", "three_body", "g1", "descriptor"]
     words = str(report)
     assert "mutant: " in words
     assert "cases differ from the NumPy core" in words

@@ -94,9 +94,14 @@ class Report:
     @property
     def terms(self) -> list[str]:
         """Every term that was compared, in the order of computation."""
-        longest = max(([d.term for d in o.differences] for o in self.outcomes), key=len, default=[])
-        others = dict.fromkeys(d.term for o in self.outcomes for d in o.differences if d.term not in longest)
-        return sorted([*longest, *others], key=lambda term: _place(term, longest))
+        order: list[str] = []
+        for outcome in self.outcomes:
+            at = 0
+            for term in (d.term for d in outcome.differences):
+                if term not in order:
+                    order.insert(at, term)
+                at = order.index(term) + 1
+        return order
 
     def to_json(self) -> str:
         """Everything, as JSON."""
@@ -136,14 +141,6 @@ class Report:
         with console.capture() as text:
             console.print(self)
         return text.get()
-
-
-def _place(term: str, longest: Sequence[str]) -> float:
-    """Place among the terms of the case that has most of them; those it lacks follow the last of their block."""
-    if term in longest:
-        return longest.index(term)
-    block = [i for i, other in enumerate(longest) if other.split(".")[0] == term.split(".")[0]]
-    return (block[-1] if block else len(longest)) + 0.5
 
 
 def _finite(x: float) -> float | None:
