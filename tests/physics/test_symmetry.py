@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
 from random_models import evaluate, examples, random_frames, random_potential, structures_of
+from sample_settings import model
 from strategies import dpmodel_settings
 
 MODELS = dpmodel_settings(heads=("ener",), precisions=("float64",))
@@ -105,6 +106,20 @@ def test_permutation(settings: ModelSettings, seed: int, periodic: bool) -> None
     close(after.atom_energy, before.atom_energy[:, order])
     close(after.forces, before.forces[:, order])
     close(after.virial, before.virial)
+
+
+@pytest.mark.parametrize("leak", [True, False])
+def test_permutation_where_empty_slots_leak(leak: bool) -> None:
+    """deepmd-kit's dense layout takes the type of empty slots from the first atom; ``padding_leak`` is the way out."""
+    section = model({"repinit.set_davg_zero": False, "repinit.neuron": [3, 6], "repinit.axis_neuron": 2})
+    section["descriptor"]["padding_leak"] = leak
+    settings = ModelSettings.read(section)
+    potential, frames = random_potential(settings), random_frames(settings)
+    first = int(np.argmax(frames["types"][0] != frames["types"][0, 0]))
+    order = np.roll(np.arange(5), -first)
+    swapped = frames | {key: frames[key][:, order] for key in ("coords", "types")}
+    change = float(np.abs(evaluate(potential, swapped).energy - evaluate(potential, frames).energy)[0])
+    assert change > 1e-4 if leak else change < 1e-12
 
 
 @examples(8)
