@@ -176,6 +176,17 @@ def compare_with_labels(
         Console(highlight=False).print(accuracy.table(results))
 
 
+@app.command()
+def plot(
+    files: Annotated[list[Path], typer.Argument(help="lcurve.out, or the .npz files of dpmodel test --detail.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG, SVG or PDF.")] = Path("plot.png"),
+) -> None:
+    """Draw learning curves, or predictions against labels."""
+    from dpmodel.interfaces import plot as drawing
+
+    drawing.plot(files, output)
+
+
 @data.command("check")
 def check_data(
     paths: Annotated[list[Path], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
