@@ -88,7 +88,7 @@ def hessian_product(
 def edge_gradient(
     model: Model, graph: Graph, positions: Array, weight: Array, grad_and_aux: GradAndAux, run: Run | None = None
 ) -> Array:
-    """Derivative of the sum of ``weight`` (N,) times the atomic energies by every edge vector, (N, n, 3) eV/angstrom."""
+    """Slope of the sum of ``weight`` (N,) times the atomic energies with every edge vector, (N, n, 3) eV/angstrom."""
 
     def total(vectors: Array) -> tuple[Array, Any]:
         atom_energy = model(graph, vectors, run)[:, 0]
