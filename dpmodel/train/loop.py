@@ -51,8 +51,9 @@ class Training:
             Average(self.learner, script.training.ema_decay, start.ema) if script.training.enable_ema else None
         )
         self._shelves = _shelves(script, self.n_steps)
-        self._curve = _curve(script, data, append) if script.training.disp_training else None
-        self._board = _board(script) if script.training.tensorboard else None
+        self._append = append
+        self._curve: Curve | None = None  # files are touched when the run starts
+        self._board: Watch | None = None
         self._sums: dict[str, list[Columns]] = {}
         self._saved = start.step if append else -1
 
@@ -61,6 +62,9 @@ class Training:
 
         Raises TrainingError if the loss is no longer a number; the last checkpoint is then from before.
         """
+        training = self.script.training
+        self._curve = _curve(self.script, self.data, self._append) if training.disp_training else None
+        self._board = _board(self.script) if training.tensorboard else None
         with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
             following = self._read(self.step)
             while self.step < self.n_steps and not stop.is_set():
@@ -69,8 +73,9 @@ class Training:
                 self._learn(task, batch, watch)
             following.cancel()
             finished = self.step >= self.n_steps
-            if self._saved != self.step or (finished and self.script.training.change_bias_after_training):
-                self._save(refit=finished and self.script.training.change_bias_after_training)
+            refit = finished and training.change_bias_after_training
+            if self._saved != self.step or refit:
+                self._save(refit)
         return self.step >= self.n_steps
 
     def _learn(self, task: str, batch: Batch, watch: Watch) -> None:

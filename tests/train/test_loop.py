@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import dpmodel
 from dpmodel.backend import backend
 from dpmodel.data.systems import System
 from dpmodel.errors import FileError, SettingError, TrainingError
+from dpmodel.interfaces.cli import app
 from dpmodel.module import state
 from dpmodel.train.checkpoint import latest, read
 from dpmodel.train.curve import read_curve
@@ -337,6 +339,25 @@ def test_shares_of_tasks(folder: Path) -> None:
     epochs = {name: d.train.epoch for name, d in run.data.items()}
     assert task_shares(run.script, run.data) == {"one": 2.0 * epochs["one"], "two": 0.5 * epochs["two"]}
     assert run.n_steps == np.ceil(2.0 * epochs["one"] + 0.5 * epochs["two"])
+
+
+def test_a_check_touches_nothing(folder: Path) -> None:
+    Path("lcurve.out").write_text("old")
+    Path("input.json").write_text(json.dumps(given()))
+    before = sorted(path.name for path in folder.iterdir())
+    result = CliRunner().invoke(app, ["train", "input.json", "--backend", "numpy", "--check"])
+    assert result.exit_code == 0, result.output
+    assert "steps 0 to 6" in result.output
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert Path("lcurve.out").read_text() == "old"
+
+
+def test_the_command(folder: Path) -> None:
+    Path("input.json").write_text(json.dumps(given()))
+    result = CliRunner().invoke(app, ["train", "input.json", "--backend", "numpy"])
+    assert result.exit_code == 0, result.output
+    assert read_script(json.loads(Path("out.json").read_text())).settings == read_script(given()).settings
+    assert read_curve("lcurve.out")["step"] == [1, 2, 4, 6]
 
 
 def test_old_rows_and_broken_curves(tmp_path: Path) -> None:
