@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from dpmodel.backend import backend
 from dpmodel.errors import InputError
 from dpmodel.model.predict import describe
+from dpmodel.model.settings import ModelSettings
 from dpmodel.xp import Array
-from random_models import graph_of
+from random_models import examples, graph_of, random_frames, random_model
 from reference_cases import Case, case
+from strategies import dpmodel_settings
 
 ENGINE = backend("numpy").engine()
 NAMES = ["baseline", "three_body", "davg_nonzero", "exclude_types", "not_smooth", "nopbc"]
@@ -58,6 +62,21 @@ def test_derivatives_pass_through(name: str) -> None:
         np.add.at(folded[f], c.io["mapping"][f], slope[f])
     (expected,), _ = ENGINE.grad_and_aux(of_structures, positions)
     np.testing.assert_allclose(folded.reshape(-1, 3), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")
+@examples(6)
+@given(dpmodel_settings(precisions=("float64",)), st.integers(0, 99))
+def test_more_neighbors_than_slots(settings: ModelSettings, seed: int) -> None:
+    """A list of all others, which is cut, or not, as the model says."""
+    module = random_model(settings, seed).model
+    frames = random_frames(settings, seed, n=70, periodic=False, filling=3.0)
+    others = np.array([[[j for j in range(70) if j != i] for i in range(70)]])
+    assume(not settings.pair_exclude_types)  # by whoever makes the list, after cutting it
+    found = module.descriptor.call(frames["coords"], frames["types"], others)
+    expected = describe(module, *graph_of(settings, **frames))
+    size = np.abs(expected.descriptor).max()
+    np.testing.assert_allclose(found.descriptor[0], expected.descriptor, rtol=0, atol=1e-11 * size)
 
 
 def test_without_ghosts_no_mapping_is_needed() -> None:
