@@ -80,8 +80,11 @@ class Evaluator:
 
     def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
         """Predictions of all frames, one each, a batch of them at a time."""
+        done = 0
         for batch in _batches(frames, BATCH):
-            yield self.predictions(batch, build_graph(batch, self.selection, strict=strict), wants)
+            graph = build_graph(batch, self.selection, strict=strict, first_frame=done)
+            done += len(batch)
+            yield self.predictions(batch, graph, wants)
 
     def predictions(self, frames: Sequence[Structure], graph: Graph, wants: Wants) -> list[Prediction]:
         """Predictions of the frames of ``graph``, one each."""

@@ -211,7 +211,7 @@ class Potential:
         Frames share calls as far as memory allows.  ``progress`` shows a bar on standard error.
         """
         wants = Wants.of(forces, atom_virial, hessian)
-        given = [self.structure(frame) for frame in frames]
+        given = [self._numbered(i, frame) for i, frame in enumerate(frames)]
         if not given:
             raise InputError("there are no frames")
         done: list[Prediction] = []
@@ -234,6 +234,12 @@ class Potential:
     def structure(self, frame: Any) -> Structure:
         """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""
         return frame if isinstance(frame, Structure) else from_ase(frame, self.type_map, **self._parameters())
+
+    def _numbered(self, i: int, frame: Any) -> Structure:
+        try:
+            return self.structure(frame)
+        except InputError as error:
+            raise InputError(f"structure {i}: {error}") from None
 
     def _parameters(self) -> dict[str, Any]:
         wants = self.settings.fitting_net

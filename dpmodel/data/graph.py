@@ -83,17 +83,19 @@ def build_graph(
     *,
     pairs: Sequence[Pairs] | None = None,
     strict: bool = False,
+    first_frame: int = 0,
 ) -> Graph:
     """The graph of all ``structures``, in NumPy arrays (int64, float64, bool).
 
     ``pairs``: who may be a neighbour, from ``candidates`` of the same structures a few steps earlier; None: search.
+    ``first_frame``: what messages call the first structure.
     More than ``nsel`` neighbours are a NeighborOverflowWarning, or an InputError if ``strict``; two atoms at the same
     place always are an InputError.
     """
     if not structures:
         raise InputError("there are no frames: the list of structures is empty")
     if pairs is None:
-        pairs = candidates(structures, selection.cutoff)
+        pairs = candidates(structures, selection.cutoff, first_frame)
     sizes = np.array([len(s.types) for s in structures])
     parts = []
     for s, p, first in zip(structures, pairs, np.cumsum(sizes) - sizes, strict=True):
@@ -101,7 +103,7 @@ def build_graph(
         parts.append(edges._replace(centre=edges.centre + first, neighbor=edges.neighbor + first))
     edges = parts[0] if len(parts) == 1 else Edges(*(np.concatenate(values) for values in zip(*parts, strict=True)))
     types = np.concatenate([s.types for s in structures])
-    graph, _ = assemble(edges, types, sizes, selection, strict)
+    graph, _ = assemble(edges, types, sizes, selection, strict, first_frame)
     return graph._replace(
         fparam=_joined([s.fparam for s in structures], np.stack),
         aparam=_joined([s.aparam for s in structures], np.concatenate),
@@ -113,13 +115,16 @@ def flat_positions(structures: Sequence[Structure]) -> Array:
     return np.concatenate([s.positions for s in structures])
 
 
-def candidates(structures: Sequence[Structure], reach: float) -> list[Pairs]:
+def candidates(structures: Sequence[Structure], reach: float, first_frame: int = 0) -> list[Pairs]:
     """Who may be a neighbour: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
-    return [find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, f"frame {f}") for f, s in enumerate(structures)]
+    return [
+        find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, f"frame {f}")
+        for f, s in enumerate(structures, first_frame)
+    ]
 
 
 def assemble(
-    edges: Edges, types: Array, sizes: Array, selection: Selection, strict: bool = False
+    edges: Edges, types: Array, sizes: Array, selection: Selection, strict: bool = False, first_frame: int = 0
 ) -> tuple[Graph, Layout]:
     """A graph of frames with ``sizes`` (nf,) atoms from edges within the widest cutoff, and where the edges went.
 
@@ -128,7 +133,7 @@ def assemble(
     first = np.cumsum(sizes) - sizes
     frame = np.repeat(np.arange(len(sizes)), sizes)
     local = np.arange(len(types)) - first[frame]
-    layout = _arrange(edges, types, selection, _Names(frame, local), strict)
+    layout = _arrange(edges, types, selection, _Names(frame + first_frame, local), strict)
     members = np.arange(sizes.max())
     graph = Graph(
         types=np.where(types < 0, selection.n_types, types),
