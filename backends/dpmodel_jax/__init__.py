@@ -4,7 +4,7 @@ import jax
 
 from dpmodel.xp import register_namespace
 from dpmodel_jax import namespace
-from dpmodel_jax.engine import Engine, find_device, grad_and_aux, in_turn
+from dpmodel_jax.engine import Engine, find_device, grad_and_aux, grouped, in_turn
 from dpmodel_jax.functional import Fixed, apply, atomic_output, describe, join, split
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "backend",
     "describe",
     "grad_and_aux",
+    "grouped",
     "in_turn",
     "join",
     "split",

@@ -24,7 +24,7 @@ from dpmodel.model.predict import EnergyForces
 from dpmodel.module import Rebuilder, arrays
 from dpmodel.run import Run
 from dpmodel.types import Graph
-from dpmodel_jax.engine import grad_and_aux, grouped
+from dpmodel_jax.engine import grad_and_aux
 
 State = dict[str, jax.Array]
 
@@ -62,7 +62,7 @@ def join(params: State, fixed: Fixed) -> Model:
 def apply(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> EnergyForces:
     """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
 
-    ``run``: groups of atoms unless told otherwise; see ``dpmodel.run.Run``.
+    ``run``: ``dpmodel_jax.grouped()`` bounds the memory where there are hundreds of atoms.
 
     Raises
     ------
@@ -74,17 +74,17 @@ def apply(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | 
     model, graph, positions = _prepare(params, fixed, graph, positions)
     if model.fitting.kind != "ener":
         raise InputError(f"apply is for energy models, this is a {model.fitting.kind} model: use atomic_output")
-    return predict.predict(model, graph, positions, grad_and_aux, run or grouped(jax.default_backend()))
+    return predict.predict(model, graph, positions, grad_and_aux, run)
 
 
 def atomic_output(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> jax.Array:
     """Output of each centre, (N, ...), of a model of any kind, without derivatives; raises as ``apply``."""
-    return predict.atomic_output(*_prepare(params, fixed, graph, positions), run or grouped(jax.default_backend()))
+    return predict.atomic_output(*_prepare(params, fixed, graph, positions), run)
 
 
 def describe(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> Description:
     """The descriptor alone; raises as ``apply``."""
-    return predict.describe(*_prepare(params, fixed, graph, positions), run or grouped(jax.default_backend()))
+    return predict.describe(*_prepare(params, fixed, graph, positions), run)
 
 
 def _prepare(params: State, fixed: Fixed, graph: Graph, positions: Any) -> tuple[Model, Graph, jax.Array]:
