@@ -1,6 +1,7 @@
 """Adam as it was published: what the optimizers of the other libraries are checked against."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Optimizer:
             self.parameters[name] = value - learning_rate * unbiased / size
 
     def state(self) -> dict[str, np.ndarray]:
-        kept = {"first": self._first, "second": self._second, "step": self._steps}
+        kept: dict[str, Mapping[str, Any]] = {"first": self._first, "second": self._second, "step": self._steps}
         moments = {f"{name}:{what}": np.asarray(v[name]) for what, v in kept.items() for name in self.parameters}
         return {**self.parameters, **moments}
 
