@@ -55,12 +55,15 @@ def predict(
         return xp.sum(atom_energy), atom_energy
 
     (slope, strain_slope), atom_energy = grad_and_aux(total, positions, strain)
-    atom_virial = -strain_slope
+    atom_virial, n_centres = -strain_slope, shape(atom_energy)[0]
+    virial = frame_sum(atom_virial[:n_centres, ...], graph.members)
+    if shape(positions)[0] > n_centres:  # ghost atoms, which an engine hands over with one frame
+        virial = virial + namespace(virial).sum(atom_virial[n_centres:, ...], axis=0)[None, :, :]
     return EnergyForces(
         energy=frame_energy(atom_energy, graph),
         atom_energy=atom_energy,
         forces=-slope,
-        virial=frame_sum(atom_virial[: shape(atom_energy)[0], ...], graph.members),
+        virial=virial,
         atom_virial=atom_virial,
     )
 
