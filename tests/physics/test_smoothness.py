@@ -94,6 +94,22 @@ def test_an_atom_crosses_a_cutoff(variant: str, place: str) -> None:
     journey.check(DISTANCES[place])
 
 
+MEAN = {"repinit.set_davg_zero": False}
+JUMPS: dict[str, dict[str, Any]] = {
+    "an empty slot counts as an atom of the first type, and another one arrives": MEAN,
+    "the same, where types do not fade": MEAN | {"repinit.tebd_input_mode": "strip", "smooth": False},
+    "there are no empty slots": MEAN | {"repinit.tebd_input_mode": "strip", "padding_leak": False},
+    "there is no smoothing": {"smooth": False},
+}
+
+
+@pytest.mark.parametrize("reason", JUMPS)
+def test_models_that_jump_at_the_cutoff_of_repinit(reason: str) -> None:
+    """Known, and why ``set_davg_zero`` and ``smooth`` are on by default: a row of -mean/deviation is not a small one."""
+    journey, rcut, step = Journey(JUMPS[reason], CLUSTER, [0, 1, 1, 0]), DISTANCES["repinit"], 1e-7
+    assert abs(journey.at(rcut + step)[0] - journey.at(rcut - step)[0]) > 1e-6
+
+
 @pytest.mark.parametrize("nsel", [2, 3])
 @pytest.mark.parametrize("place", ["repinit", "three-body", "repformer"])
 def test_one_more_neighbor_than_there_are_slots(nsel: int, place: str) -> None:
