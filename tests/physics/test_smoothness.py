@@ -105,7 +105,7 @@ JUMPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("reason", JUMPS)
 def test_models_that_jump_at_the_cutoff_of_repinit(reason: str) -> None:
-    """Known, and why ``set_davg_zero`` and ``smooth`` are on by default: a row of -mean/deviation is not a small one."""
+    """Known, and why ``set_davg_zero`` and ``smooth`` are on by default: a row of -mean/deviation is not small."""
     journey, rcut, step = Journey(JUMPS[reason], CLUSTER, [0, 1, 1, 0]), DISTANCES["repinit"], 1e-7
     assert abs(journey.at(rcut + step)[0] - journey.at(rcut - step)[0]) > 1e-6
 
