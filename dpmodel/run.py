@@ -40,7 +40,8 @@ class Run:
     ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
     ``exchange``: given the features of the centres (N, d), the features of all atoms (A, d); the identity in one
     process, the halo exchange under a parallel simulation engine.
-    ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores.
+    ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
+    are no more than ``remember`` atoms.
     ``observe``: sees intermediate results by name ("repinit", "repformer.0.g1", ...).
     """
 
@@ -48,11 +49,13 @@ class Run:
     loop: Loop = in_turn
     exchange: Callable[[Array], Array] = _same
     checkpoint: Callable[[Rows], Rows] = _plain
+    remember: int = 0
     observe: Callable[[str, Array], None] = _ignore
 
     def in_groups(self, function: Rows, rows: Sequence[Array], *shared: Array) -> tuple[Array, ...]:
         """``function(*shared, *rows)``, a group at a time."""
-        function = partial(self.checkpoint(function), *shared)
-        if self.group is None or shape(rows[0])[0] <= self.group:
+        count = shape(rows[0])[0]
+        function = partial(function if count <= self.remember else self.checkpoint(function), *shared)
+        if self.group is None or count <= self.group:
             return function(*rows)
         return self.loop(function, rows, self.group)

@@ -13,6 +13,8 @@ from dpmodel.run import CACHED, Run
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
+REMEMBERED = 2048  # atoms whose derivatives take about 5 GB with the medium model of deepmd-kit's examples
+
 Function = Callable[..., Any]
 Tensor = torch.Tensor
 
@@ -74,7 +76,14 @@ class Engine:
         return run
 
     def run(self, slope: bool) -> Run:
-        return Run() if slope or self.rounds_shapes else Run(group=CACHED)
+        if self.rounds_shapes:
+            return Run()
+        if self._device.type != "cpu":
+            return Run(group=REMEMBERED, checkpoint=self.checkpoint, remember=REMEMBERED)
+        threads = torch.get_num_threads()
+        if slope:
+            return Run(group=48 * threads, checkpoint=self.checkpoint, remember=REMEMBERED)
+        return Run(group=CACHED * threads)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)
