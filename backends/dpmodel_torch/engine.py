@@ -1,6 +1,6 @@
 """PyTorch on one device, as ``dpmodel.backend.Engine`` wants it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,11 @@ from torch.utils.checkpoint import checkpoint
 
 from dpmodel.backend import AdamRule
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Run
+from dpmodel.run import CACHED, Rows, Run
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
-REMEMBERED = 2048  # atoms whose derivatives take about 5 GB with the medium model of deepmd-kit's examples
+REMEMBERED = 1024  # atoms whose derivatives take some 3 GB, with the medium model of deepmd-kit's examples
 
 Function = Callable[..., Any]
 Tensor = torch.Tensor
@@ -40,6 +40,12 @@ def grad_and_aux(function: Callable[..., tuple[Tensor, Any]], *x: Tensor) -> tup
 def _is_transformed() -> bool:
     """Whether Dynamo or a transformation of torch.func is at work: neither lets ``torch.autograd.grad`` in."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def in_turn(function: Rows, rows: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
+    """``dpmodel.run.in_turn`` with a split: the derivative of a slice fills an array as large as what was sliced."""
+    parts = [function(*group) for group in zip(*[torch.split(x, size) for x in rows], strict=True)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 class Engine:
@@ -78,12 +84,8 @@ class Engine:
     def run(self, slope: bool) -> Run:
         if self.rounds_shapes:
             return Run()
-        if self._device.type != "cpu":
-            return Run(group=REMEMBERED, checkpoint=self.checkpoint, remember=REMEMBERED)
-        threads = torch.get_num_threads()
-        if slope:
-            return Run(group=48 * threads, checkpoint=self.checkpoint, remember=REMEMBERED)
-        return Run(group=CACHED * threads)
+        size = (48 if slope else CACHED) * torch.get_num_threads() if self._device.type == "cpu" else REMEMBERED
+        return Run(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)
