@@ -18,8 +18,9 @@ SMOOTH = ("tanh", "gelu", "softplus", "sigmoid", "silu")
 MODELS = dpmodel_settings(heads=("ener",), activations=SMOOTH, precisions=("float64",))
 SEEDS = st.integers(0, 99)
 STEP = 2e-4
-# seven points: exact for polynomials of degree six, so that the error is that of rounding
-STENCIL = {-3: -1 / 60, -2: 3 / 20, -1: -3 / 4, 1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
+POINTS = (-3, -2, -1, 1, 2, 3)
+# slopes from all points, of sixth order in the step, and from four of them, of fourth order
+WEIGHTS = np.array([[-1 / 60, 3 / 20, -3 / 4, 3 / 4, -3 / 20, 1 / 60], [0, 1 / 12, -2 / 3, 2 / 3, -1 / 12, 0]]) / STEP
 
 
 def energies(potential: Potential, frames: dict[str, Any], coords: np.ndarray, cell: np.ndarray | None) -> np.ndarray:
@@ -28,10 +29,13 @@ def energies(potential: Potential, frames: dict[str, Any], coords: np.ndarray, c
     return evaluate(potential, rest | {"coords": coords, "cell": cell}, forces=False).energy
 
 
-def check(found: Any, expected: np.ndarray, energy: Any) -> None:
-    """Differences lose digits by the size of the energy, slopes of higher order by that of the slopes."""
-    atol = 1e-8 * np.abs(expected).max() + 1e-12 * np.abs(energy).max() / STEP
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+def check(found: Any, expected: np.ndarray, values: Any) -> None:
+    """Against slopes of both orders (2, ...), whose difference bounds the error; ``values`` is what was differentiated.
+
+    Layer normalization of few channels makes functions that bend within a thousandth of an angstrom.
+    """
+    error = 0.1 * np.abs(expected[0] - expected[1]).max() + 1e-8 * np.abs(found).max()
+    np.testing.assert_allclose(found, expected[0], rtol=0, atol=error + 1e-12 * np.abs(values).max() / STEP)
 
 
 def jumps(settings: ModelSettings, frames: dict[str, Any]) -> bool:
@@ -48,30 +52,29 @@ def jumps(settings: ModelSettings, frames: dict[str, Any]) -> bool:
 
 def strip_of(x: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """``x + k * STEP * moved`` for every point of the stencil."""
-    return np.stack([x + k * STEP * moved for k in STENCIL])
+    return np.stack([x + k * STEP * moved for k in POINTS])
 
 
 def difference_forces(potential: Potential, frames: dict[str, Any]) -> np.ndarray:
     x, cell = frames["coords"][0], frames.get("cell")
-    forces = np.zeros(x.shape)
+    forces = np.zeros((2, *x.shape))
     for i, k in np.ndindex(*x.shape):
         unit = np.zeros(x.shape)
         unit[i, k] = 1.0
         points = strip_of(x, unit)
         repeated = None if cell is None else np.repeat(cell, len(points), axis=0)
-        forces[i, k] = -np.dot(list(STENCIL.values()), energies(potential, frames, points, repeated)) / STEP
+        forces[:, i, k] = -WEIGHTS @ energies(potential, frames, points, repeated)
     return forces
 
 
 def difference_virial(potential: Potential, frames: dict[str, Any]) -> np.ndarray:
     """-dE/dstrain, where a strain e takes every point x, and the cell with it, to x + e x."""
-    x, cell, virial = frames["coords"][0], frames.get("cell"), np.zeros((3, 3))
+    x, cell, virial = frames["coords"][0], frames.get("cell"), np.zeros((2, 3, 3))
     for k, j in np.ndindex(3, 3):
         strain = np.zeros((3, 3))
         strain[k, j] = 1.0
         box = None if cell is None else strip_of(cell[0], cell[0] @ strain.T)
-        values = energies(potential, frames, strip_of(x, x @ strain.T), box)
-        virial[k, j] = -np.dot(list(STENCIL.values()), values) / STEP
+        virial[:, k, j] = -WEIGHTS @ energies(potential, frames, strip_of(x, x @ strain.T), box)
     return virial
 
 
@@ -118,13 +121,13 @@ def test_hessian(settings: ModelSettings, seed: int, periodic: bool) -> None:
     assume(not jumps(settings, frames))
     found = evaluate(potential, frames, hessian=True)
     hessian, x = found.hessian[0], frames["coords"][0]
-    expected = np.zeros(hessian.shape)
-    rest = {key: np.repeat(value, len(STENCIL), axis=0) for key, value in frames.items() if key != "coords"}
+    expected = np.zeros((2, *hessian.shape))
+    rest = {key: np.repeat(value, len(POINTS), axis=0) for key, value in frames.items() if key != "coords"}
     for j, m in np.ndindex(*x.shape):
         unit = np.zeros(x.shape)
         unit[j, m] = 1.0
         forces = evaluate(potential, rest | {"coords": strip_of(x, unit)}).forces
-        expected[:, :, j, m] = -np.tensordot(list(STENCIL.values()), forces, axes=1) / STEP
+        expected[:, :, :, j, m] = -np.tensordot(WEIGHTS, forces, axes=1)
     check(hessian, expected, found.forces)
     np.testing.assert_allclose(hessian, hessian.transpose(2, 3, 0, 1), atol=1e-10 * np.abs(hessian).max() + 1e-13)
     np.testing.assert_allclose(hessian.sum(axis=2), 0.0, atol=1e-10 * np.abs(hessian).max() + 1e-13)
