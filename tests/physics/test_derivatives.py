@@ -34,7 +34,7 @@ def check(found: Any, expected: np.ndarray, values: Any) -> None:
 
     Layer normalization of few channels makes functions that bend within a thousandth of an angstrom.
     """
-    error = 0.1 * np.abs(expected[0] - expected[1]).max() + 1e-8 * np.abs(found).max()
+    error = np.abs(expected[0] - expected[1]).max() + 1e-8 * np.abs(found).max()
     np.testing.assert_allclose(found, expected[0], rtol=0, atol=error + 1e-12 * np.abs(values).max() / STEP)
 
 
