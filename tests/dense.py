@@ -161,8 +161,8 @@ def slots(near: list[tuple[float, int, Array]], types: Array, i: int, b: Block) 
     em, sw, real = np.zeros((n, 4)), np.zeros(n), np.zeros(n)
     atom, vector = np.zeros(n, dtype=int), np.zeros((n, 3))
     for k, (r, j, d) in enumerate(near):
-        u = min(max((r - b.rcut_smth) / (b.rcut - b.rcut_smth), 0.0), 1.0)
-        sw[k] = u * u * u * (-6 * (u * u) + 15 * u - 10) + 1  # in this order: it has no digits left near the cutoff
+        v = min(max((b.rcut - r) / (b.rcut - b.rcut_smth), 0.0), 1.0)
+        sw[k] = 10 * v**3 - 15 * v**4 + 6 * v**5  # the specification's polynomial with u = 1 - v
         p = r + b.protection
         em[k] = sw[k] * np.array([1 / p, *(d / p**2)])
         atom[k], vector[k], real[k] = j, d, 1.0

@@ -36,7 +36,7 @@ def neighbor_weights(
     damping = pair if factor is None else pair * factor
     if not smooth:
         logits = logits if gate is None else logits * gate
-        logits = xp.where(key > 0.0, logits, -1.0e9)  # exp gives exactly 0 beside any real key
+        logits = xp.where(key > 0.0, logits, -6.0e4)  # exp gives exactly 0 beside any real key
         return softmax(logits, 0) * damping
     logits = logits * (pair if gate is None else pair * gate) + SHIFT * (pair - 1.0)
     if truncate:

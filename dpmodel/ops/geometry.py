@@ -23,8 +23,8 @@ def norm(v: Array) -> Array:
 
 def switch(r: Array, smooth_cutoff: float, cutoff: float) -> Array:
     """1 below ``smooth_cutoff``, 0 above ``cutoff``, twice differentiable in between."""
-    u = namespace(r).clip((r - smooth_cutoff) / (cutoff - smooth_cutoff), 0.0, 1.0)
-    return u * u * u * (-6.0 * (u * u) + 15.0 * u - 10.0) + 1.0
+    v = namespace(r).clip((cutoff - r) / (cutoff - smooth_cutoff), 0.0, 1.0)  # from the far end: exact where s is small
+    return v * v * v * ((6.0 * v - 15.0) * v + 10.0)
 
 
 def environment(
