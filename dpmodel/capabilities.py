@@ -25,7 +25,7 @@ FEATURES = {
     "float32": Feature("networks in float32"),
     "bfloat16": Feature(
         "networks in bfloat16",
-        {"numpy": "NumPy has no bfloat16", "paddle": "Paddle multiplies no matrices of half precision on a CPU"},
+        {"paddle": "Paddle multiplies no matrices of half precision on a CPU"},
     ),
     "compile": Feature("compiled programs", {"numpy": "NumPy does not compile"}),
     "parameter_gradients": Feature("derivatives of a loss, forces in it, by all parameters"),

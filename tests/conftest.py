@@ -5,6 +5,8 @@
 Property tests draw the same examples everywhere; ``pytest --hypothesis-profile=default`` looks for new ones.
 """
 
+import os
+
 import hypothesis
 import pytest
 
@@ -14,6 +16,10 @@ from engines import CHOSEN, engine_of
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+
+# dozens of models that each run a few times: XLA's optimizations take longer than all else
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
