@@ -23,8 +23,16 @@ def norm(v: Array) -> Array:
 
 def switch(r: Array, smooth_cutoff: float, cutoff: float) -> Array:
     """1 below ``smooth_cutoff``, 0 above ``cutoff``, twice differentiable in between."""
-    v = namespace(r).clip((cutoff - r) / (cutoff - smooth_cutoff), 0.0, 1.0)  # from the far end: exact where s is small
-    return v * v * v * ((6.0 * v - 15.0) * v + 10.0)
+    xp, width = namespace(r), cutoff - smooth_cutoff
+    u = xp.clip((r - smooth_cutoff) / width, 0.0, 1.0)
+    v = xp.clip((cutoff - r) / width, 0.0, 1.0)
+    # the same polynomial from either end, each half from where it and its slope keep all their digits
+    return xp.where(u < 0.5, 1.0 - _rise(u), _rise(v))
+
+
+def _rise(u: Array) -> Array:
+    """From 0 at 0 to 1 at 1, with two vanishing derivatives at both ends."""
+    return u * u * u * ((6.0 * u - 15.0) * u + 10.0)
 
 
 def environment(
