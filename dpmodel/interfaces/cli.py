@@ -7,7 +7,7 @@ on request.
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.markup import escape
 
 import dpmodel
 from dpmodel.errors import DpmodelError, NeighborOverflowWarning
+from dpmodel.interfaces.arguments import Backend, Device, Head, Model, Precision, told
+from dpmodel.interfaces.cli_files import app as files
 
 app = typer.Typer(
     name="dpmodel",
@@ -24,14 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data = typer.Typer(help="Training data.", no_args_is_help=True)
+app.add_typer(files)
 app.add_typer(data, name="data")
-told = Console(stderr=True, highlight=False)
-
-Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml, .pt, .pth).", show_default=False)]
-Backend = Annotated[str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, or any that is installed.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda:0, ...; the backend's default if not given.")]
-Precision = Annotated[Literal["float64", "float32"] | None, typer.Option(help="The file's if not given.")]
-Head = Annotated[str | None, typer.Option(help="Which model of a multi-task file.")]
 
 
 def _version(wanted: bool) -> None:
@@ -70,14 +66,6 @@ def evaluate(
 
 
 @app.command()
-def show(model: Model, head: Head = None) -> None:
-    """Show what is in a model file: settings, numbers of parameters, versions."""
-    from dpmodel.interfaces.show import show_file
-
-    Console(highlight=False).print(show_file(model, head))
-
-
-@app.command()
 def compare(
     model: Model,
     backends: Annotated[str | None, typer.Option(help="Comma-separated; all that are installed if not given.")] = None,
@@ -113,23 +101,6 @@ def compare(
         Console(highlight=False).print(found)
     if not found.ok:
         raise typer.Exit(1)
-
-
-@app.command()
-def compress(
-    model: Model,
-    output: Annotated[Path, typer.Argument(help="The compressed model (.dp, .yaml).", show_default=False)],
-    step: Annotated[float, typer.Option(help="Spacing of the knots of the tables.")] = 0.01,
-    extrapolate: Annotated[float, typer.Option(help="Tables go on, coarser, to this many times their end.")] = 5.0,
-    training_script: Annotated[
-        Path | None, typer.Option(help="Input file whose data say how close atoms come, if the model does not.")
-    ] = None,
-    backend: Backend = "numpy",
-) -> None:
-    """Put tables in place of embedding networks; shows what that changes before it writes."""
-    from dpmodel.interfaces.compress import compress_file
-
-    compress_file(model, output, step, extrapolate, training_script, backend, told)
 
 
 @app.command()
