@@ -109,10 +109,17 @@ def with_precision(file: ModelFile, precision: str) -> ModelFile:
     data = file.settings.model_dump()
     data["descriptor"]["precision"] = data["fitting_net"]["precision"] = precision
     settings = ModelSettings.read(data, "model")
-    mould = build(settings, seed=None)
-    types = {path: value.dtype for path, value in state(mould).items()}
-    arrays = {path: value.astype(types[path], copy=False) for path, value in state(file.model).items()}
-    return ModelFile(settings, Rebuilder(mould)(arrays), file.extras)
+    mould = state(build(settings, seed=None))
+    in_tables = mould["descriptor.repinit.near.mean"]
+
+    def cast(path: str, value: np.ndarray) -> np.ndarray:
+        if path.endswith("type_embedding.features"):  # known to every precision
+            return mould[path]
+        return value.astype(mould.get(path, in_tables).dtype, copy=False)
+
+    with np.errstate(over="ignore"):  # infinite numbers are refused where a model is written
+        arrays = {path: cast(path, value) for path, value in state(file.model).items()}
+    return file.changed(settings, Rebuilder(file.model)(arrays))
 
 
 class Potential:

@@ -18,7 +18,7 @@ FLOORS = (
     "dpa2",
     "model",
     "data",
-    "train io compression evaluator testing",
+    "train io compression surgery evaluator testing",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel interfaces potential __main__",
 )

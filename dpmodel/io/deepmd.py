@@ -61,6 +61,12 @@ class ModelFile:
                 return float(home["min_nbor_dist"])
         return None
 
+    def changed(self, settings: ModelSettings, model: Model) -> "ModelFile":
+        """The file with another model; the script in it, from which deepmd-kit would train it again, follows."""
+        script = self.extras.get("model_def_script")
+        told = (script if isinstance(script, dict) else {}) | settings.model_dump()
+        return ModelFile(settings, model, self.extras | {"model_def_script": told})
+
 
 def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
     """The model in the tree of a file; ``file`` is its name for messages.

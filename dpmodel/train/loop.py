@@ -16,8 +16,8 @@ from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.batches import Turns
-from dpmodel.train.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, Shelf
 from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve

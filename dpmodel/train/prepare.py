@@ -7,9 +7,9 @@ from pathlib import Path
 from dpmodel.backend import Engine
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.train.bias import with_fitted_bias
+from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, latest, read
-from dpmodel.train.finetune import adopted, choose, trainable, transplanted
+from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
 from dpmodel.train.start import Data, fresh_models, loaded_models, look, open_data, settle, settled_by_file
@@ -94,7 +94,7 @@ class _Pretrained:
         """``fresh`` models with the parameters of the file, their bias fitted to the data."""
         result = {}
         for name, choice in self._choices.items():
-            made = transplanted(fresh[name], self._files[choice.branch], choice.head, self._path)
+            made = adapted(fresh[name], self._files[choice.branch], choice.head, self._path)
             if choice.refit:
                 frames = data[name].train.first(self.script.tasks[name].model.data_stat_nbatch)
                 made = with_fitted_bias(made, frames, engine)

@@ -1,6 +1,6 @@
 """What a model takes from its training data before it is trained (spec training.md 7)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from dpmodel.model.predict import edge_vectors
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.ops.geometry import environment
+from dpmodel.surgery.bias import output_bias
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
@@ -139,31 +140,6 @@ def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array
     mean = np.zeros((len(deviation), 4))
     mean[:, 0] = rows.mean[:, 0] if keep_mean else 0.0
     return mean, deviation[:, [0, 1, 1, 1]]
-
-
-def output_bias(
-    counts: Array,
-    values: Array,
-    *,
-    excluded: Sequence[int] = (),
-    preset: Sequence[float | None] | None = None,
-    rcond: float | None = None,
-) -> tuple[Array, float]:
-    """Bias of each type (n_types,) by least squares, and the deviation of what it leaves.
-
-    ``counts`` (nf, n_types) atoms of each frame, ``values`` (nf,) its energy.  ``excluded`` types contribute nothing;
-    those with a ``preset`` keep it.  Types that the frames do not tell apart share (minimum norm).
-    """
-    a = counts.astype(np.float64)
-    a[:, list(excluded)] = 0.0
-    fixed = {t: float(value) for t, value in enumerate(preset or ()) if value is not None}
-    known = np.zeros(a.shape[1])
-    known[list(fixed)] = list(fixed.values())
-    free = a.copy()
-    free[:, list(fixed)] = 0.0
-    bias = np.linalg.lstsq(free, values - a @ known, rcond=rcond)[0]
-    bias[list(fixed)] = list(fixed.values())
-    return bias, float(np.std(values - a @ bias))
 
 
 def energy_bias(found: Statistics, settings: ModelSettings) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.module import state
 from dpmodel.potential import Potential
-from dpmodel.train.bias import with_fitted_bias
+from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, write
 from dpmodel.train.loop import Training
 from dpmodel.train.prepare import Origin, prepare

@@ -12,8 +12,9 @@ from dpmodel.errors import SettingError
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
+from dpmodel.surgery.bias import output_bias
 from dpmodel.train.neighbors import automatic, crowding, resolved, too_few
-from dpmodel.train.statistics import energy_bias, output_bias, statistics, with_statistics
+from dpmodel.train.statistics import energy_bias, statistics, with_statistics
 from reference_cases import HERE as CASES
 from reference_cases import case
 

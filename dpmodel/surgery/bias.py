@@ -1,0 +1,75 @@
+"""The energy that each atom of a type has in any case: fitted to data, or given (spec training.md 7.5)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dpmodel.backend import Engine
+from dpmodel.data.systems import Frame
+from dpmodel.errors import InputError
+from dpmodel.evaluator import Evaluator, Wants
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.xp import Array
+
+
+def output_bias(
+    counts: Array,
+    values: Array,
+    *,
+    excluded: Sequence[int] = (),
+    preset: Sequence[float | None] | None = None,
+    rcond: float | None = None,
+) -> tuple[Array, float]:
+    """Bias of each type (n_types,) by least squares, and the deviation of what it leaves.
+
+    ``counts`` (nf, n_types) atoms of each frame, ``values`` (nf,) its energy.  ``excluded`` types contribute nothing;
+    those with a ``preset`` keep it.  Types that the frames do not tell apart share (minimum norm).
+    """
+    a = counts.astype(np.float64)
+    a[:, list(excluded)] = 0.0
+    fixed = {t: float(value) for t, value in enumerate(preset or ()) if value is not None}
+    known = np.zeros(a.shape[1])
+    known[list(fixed)] = list(fixed.values())
+    free = a.copy()
+    free[:, list(fixed)] = 0.0
+    bias = np.linalg.lstsq(free, values - a @ known, rcond=rcond)[0]
+    bias[list(fixed)] = list(fixed.values())
+    return bias, float(np.std(values - a @ bias))
+
+
+def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -> ModelFile:
+    """``file`` with what its energies lack, by least squares, added to its output bias; frames without energy do not
+    count."""
+    labelled = [frame for frame in frames if "energy" in frame.labels]
+    if not labelled:
+        return file
+    structures = [frame.structure for frame in labelled]
+    found = Evaluator(file, engine).evaluate(structures, Wants(forces=False), strict=False)
+    energies = [float(prediction.energy[0]) for part in found for prediction in part]
+    given = [float(frame.labels["energy"]) for frame in labelled]
+    n_types, settings = file.model.n_types, file.settings
+    bias, _ = output_bias(
+        np.array([np.bincount(s.types[s.types >= 0], minlength=n_types) for s in structures]),
+        np.subtract(given, energies),
+        excluded=settings.atom_exclude_types,
+        rcond=settings.fitting_net.rcond,
+    )
+    return replace(file, model=replace(file.model, out_bias=file.model.out_bias + bias[:, None]))
+
+
+def with_bias(file: ModelFile, energies: Mapping[str, float]) -> ModelFile:
+    """``file`` with these output biases, eV an atom by the name of its type; the others stay.  Raises InputError."""
+    known, bias = file.settings.type_map, file.model.out_bias.copy()
+    for name, energy in energies.items():
+        if name not in known or not np.isfinite(energy):
+            raise InputError(f"bias: expected a finite energy for one of {', '.join(known)}, got {name}={energy}")
+        bias[known.index(name)] = energy
+    return replace(file, model=replace(file.model, out_bias=bias))
+
+
+def check_energy_model(file: ModelFile) -> None:
+    """Raise InputError where the output bias is not an energy."""
+    kind = file.settings.fitting_net.type
+    if kind != "ener":
+        raise InputError(f"bias: expected an energy model, got a {kind} model")
