@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dpmodel.errors import BackendError
-from dpmodel.run import Run
+from dpmodel.run import Exchange, Run
 from dpmodel.xp import Array
 
 GROUP = "dpmodel.backends"
 EXTRAS = {"torch": "torch", "jax": "jax", "paddle": "paddle"}  # backends of ours that need a framework
+
+Transfer = Callable[[np.ndarray, int], np.ndarray]
 
 # grad_and_aux(f, *x) -> (tuple of df/dx, aux) for f(*x) -> (scalar, aux)
 GradAndAux = Callable[..., tuple[tuple[Array, ...], Any]]
@@ -67,6 +69,19 @@ class Engine(Protocol):
 
     def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         """``function``, recomputed when it is differentiated rather than remembered."""
+
+    def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
+        """``forward`` for arrays of the library, with a derivative.
+
+        ``forward(x, A)`` of (N, d) is (A, d) and linear, and ``adjoint(slope, N)`` of (A, d) is its transpose, (N, d).
+        Both take and give NumPy arrays.  They may wait for other processes: each is called as often as the model calls
+        the exchange, and in that order or its reverse.
+
+        Raises
+        ------
+        BackendError
+            If functions that leave the library cannot be part of what this engine compiles.
+        """
 
     def run(self, slope: bool) -> Run:
         """How a model is best run here, with derivatives to be taken (``slope``) or without."""

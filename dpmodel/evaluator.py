@@ -1,13 +1,13 @@
 """From structures to the arrays of an engine, through the core's functions, and back."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bucket import bucket
+from dpmodel.data.bucket import Sizes, bucket, places, rounded_sizes
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
@@ -23,6 +23,7 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
+from dpmodel.run import Exchange
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
@@ -68,6 +69,16 @@ class Wants:
         return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian)
 
 
+class Halo(Protocol):
+    """Processes that share a system, and the rows of an array that each has of the others' atoms."""
+
+    def forward(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """(N, ...) of the centres to (count, ...), the ghosts' rows fetched from their owners."""
+
+    def adjoint(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """(A, ...) to (count, ...) of the centres, with what other processes have in the rows of their ghosts."""
+
+
 class Evaluator:
     """A model's functions on an engine, each prepared when it is first called."""
 
@@ -77,6 +88,8 @@ class Evaluator:
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
         self._prepared: dict[str, Callable[..., Any]] = {}
+        self._halo: Halo | None = None
+        self._sizes: Sizes = {}
 
     def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
         """Predictions of all frames, one each, a batch of them at a time."""
@@ -111,29 +124,70 @@ class Evaluator:
         every[np.stack([frame.types for frame in frames]) < 0] = 0.0
         return every
 
+    def share(self, graph: Graph, positions: np.ndarray, halo: Halo) -> EnergyForces:
+        """What this process computes of a system that it shares with others, in NumPy arrays: the energies of its
+        centres, and what they do to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
+
+        All processes have to call this together.  Sizes that are rounded never shrink: a trajectory is soon done with
+        compiling.
+        """
+        self._halo = halo
+        n_centres, place = len(graph.neighbors), np.arange(len(positions))
+        if self.engine.rounds_shapes:
+            self._sizes = rounded_sizes(graph, self.selection, self._sizes)
+            padded = bucket(graph, self.selection, self._sizes)
+            place = places(graph, padded)
+            graph, given, positions = padded, positions, np.zeros((len(padded.types), 3))
+            positions[place] = given
+        found = EnergyForces(*map(self.engine.numpy, self._run("share", graph, positions)))
+        return found._replace(
+            atom_energy=found.atom_energy[:n_centres],
+            forces=found.forces[place],
+            atom_virial=found.atom_virial[place],
+        )
+
     def _call(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
         """One of the core's functions on the engine; ``more`` are further arrays with a row an atom."""
-        if what not in self._prepared:
-            self._prepared[what] = self.engine.compile(self._function(what))
         if self.engine.rounds_shapes:
             graph = bucket(graph, self.selection)
             missing = len(graph.types) - len(positions)
             positions, *rest = (np.pad(x, ((0, missing), (0, 0))) for x in (positions, *more))
             more = tuple(rest)
+        return self._run(what, graph, positions, *more)
+
+    def _run(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
+        if what not in self._prepared:
+            self._prepared[what] = self.engine.compile(self._function(what))
         arrays = Graph(*(None if x is None else self.engine.native(x) for x in graph))
         return self._prepared[what](self.state, arrays, *map(self.engine.native, (positions, *more)))
 
     def _function(self, what: str) -> Callable[..., Any]:
         rebuild, grad = self.rebuild, self.engine.grad_and_aux
         plain, sloped = self.engine.run(slope=False), self.engine.run(slope=True)
+
+        def share(s: dict[str, Array], graph: Graph, x: Array) -> EnergyForces:
+            return predict(rebuild(s), graph, x, grad, replace(sloped, exchange=self._exchange()))
+
         functions: dict[str, Callable[..., Any]] = {
             "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, plain),
             "describe": lambda s, graph, x: describe(rebuild(s), graph, x, plain),
             "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
+            "share": share,
             "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
             "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad, sloped),
         }
         return functions[what]
+
+    def _exchange(self) -> Exchange:
+        """Through the halo of the moment, which changes while programs stay."""
+
+        def current() -> Halo:
+            assert self._halo is not None
+            return self._halo
+
+        return self.engine.exchange(
+            lambda rows, count: current().forward(rows, count), lambda rows, count: current().adjoint(rows, count)
+        )
 
     def _energies(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
         """Fields of ``Prediction`` on the atom axis."""

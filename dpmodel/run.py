@@ -7,11 +7,13 @@ from functools import partial
 from dpmodel.xp import Array, namespace, shape
 
 
-def _same(x: Array) -> Array:
+def _same(x: Array, count: int) -> Array:
+    del count
     return x
 
 
 Rows = Callable[..., tuple[Array, ...]]  # of arrays with a row an atom, which treats every row alone
+Exchange = Callable[[Array, int], Array]
 Loop = Callable[[Rows, Sequence[Array], int], tuple[Array, ...]]
 
 
@@ -38,8 +40,8 @@ class Run:
 
     ``group``: atoms treated at a time (None: all); bounds the memory.
     ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
-    ``exchange``: given the features of the centres (N, d), the features of all atoms (A, d); the identity in one
-    process, the halo exchange under a parallel simulation engine.
+    ``exchange``: given the features of the centres (N, d) and the number of atoms A, the features of all atoms (A, d);
+    the identity in one process, the halo exchange under a parallel simulation engine.
     ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
     are no more than ``remember`` atoms.
     ``observe``: sees intermediate results by name ("repinit", "repformer.0.g1", ...).
@@ -47,7 +49,7 @@ class Run:
 
     group: int | None = None
     loop: Loop = in_turn
-    exchange: Callable[[Array], Array] = _same
+    exchange: Exchange = _same
     checkpoint: Callable[[Rows], Rows] = _plain
     remember: int = 0
     observe: Callable[[str, Array], None] = _ignore

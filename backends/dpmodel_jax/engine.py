@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dpmodel.backend import AdamRule
+from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import Rows, Run
+from dpmodel.run import Exchange, Rows, Run
 from dpmodel.xp import Array
 
 Function = Callable[..., Any]
@@ -87,6 +87,20 @@ class Engine:
     def checkpoint(self, function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         return jax.checkpoint(function)
 
+    def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
+        @partial(jax.custom_vjp, nondiff_argnums=(1,))
+        def exchanged(x: jax.Array, count: int) -> jax.Array:
+            return outside(forward, x, count)
+
+        def remember(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+            return exchanged(x, count), x[:, :0]  # the number of rows
+
+        def back(count: int, empty: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
+            return (outside(adjoint, slope, len(empty)),)
+
+        exchanged.defvjp(remember, back)
+        return exchanged
+
     def run(self, slope: bool) -> Run:
         del slope  # what is never differentiated is never recomputed
         return grouped(self._device.platform) if self.rounds_shapes else Run()
@@ -95,6 +109,15 @@ class Engine:
         from dpmodel_jax.optimizer import Optimizer  # optax is wanted by those who train
 
         return Optimizer(parameters, rule, self.native)
+
+
+def outside(function: Transfer, x: jax.Array, count: int) -> jax.Array:
+    """``function(x, count)``, by NumPy in the middle of a program.
+
+    Every call needs the result of the one before it: no order of them has to be asked for.
+    """
+    result = jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
+    return jax.pure_callback(lambda value: function(np.asarray(value), count), result, x)
 
 
 def in_double_precision(function: Function) -> Function:

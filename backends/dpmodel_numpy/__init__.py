@@ -11,12 +11,13 @@ import autograd.numpy  # noqa: F401  (gives NumPy's functions their derivatives)
 import numpy as np
 from autograd.builtins import tuple as boxed_tuple
 from autograd.core import make_vjp
+from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import isbox
 
-from dpmodel.backend import AdamRule
+from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Run
+from dpmodel.run import CACHED, Exchange, Run
 from dpmodel.xp import register_namespace
 from dpmodel_numpy import namespace
 from dpmodel_numpy.optimizer import Optimizer
@@ -63,6 +64,14 @@ class Engine:
 
     def checkpoint(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
+
+    def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
+        @primitive
+        def exchanged(x: np.ndarray, count: int) -> np.ndarray:
+            return forward(x, count)
+
+        defvjp(exchanged, lambda _, x, count: lambda slope: adjoint(slope, len(x)), argnums=(0,))
+        return exchanged
 
     def run(self, slope: bool) -> Run:
         return Run() if slope else Run(group=CACHED)

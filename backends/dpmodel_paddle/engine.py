@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.backend import AdamRule
+from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Run
+from dpmodel.run import CACHED, Exchange, Run
 from dpmodel_paddle.arrays import to_numpy, to_tensor
 from dpmodel_paddle.derivative import checkpoint, grad_and_aux
 from dpmodel_paddle.optimizer import Optimizer
@@ -43,6 +43,23 @@ class Engine:
                 return run(*args)
 
         return call
+
+    def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
+        if self.rounds_shapes:
+            raise BackendError("a static program of Paddle cannot exchange with other processes: leave compile out")
+        native = self.native
+
+        class Exchanged(paddle.autograd.PyLayer):
+            @staticmethod
+            def forward(ctx: Any, x: Array, count: int) -> Array:
+                ctx.rows = len(x)
+                return native(forward(to_numpy(x), count))
+
+            @staticmethod
+            def backward(ctx: Any, slope: Array) -> Array:
+                return native(adjoint(to_numpy(slope), ctx.rows))
+
+        return Exchanged.apply
 
     def run(self, slope: bool) -> Run:
         return Run() if slope or self.rounds_shapes else Run(group=CACHED)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from dpmodel.backend import AdamRule
+from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Rows, Run
+from dpmodel.run import CACHED, Exchange, Rows, Run
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
@@ -80,6 +80,23 @@ class Engine:
             return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
 
         return run
+
+    def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
+        if self.rounds_shapes:
+            raise BackendError("torch.compile cannot compile an exchange between processes: leave compile out")
+        device = self._device
+
+        class Exchanged(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor, count: int) -> Tensor:
+                ctx.rows = len(x)
+                return to_tensor(forward(to_numpy(x), count), device)
+
+            @staticmethod
+            def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+                return to_tensor(adjoint(to_numpy(slope), ctx.rows), device), None
+
+        return Exchanged.apply
 
     def run(self, slope: bool) -> Run:
         if self.rounds_shapes:

@@ -3,45 +3,70 @@
 import numpy as np
 
 from dpmodel.data.graph import Selection
-from dpmodel.errors import InputError
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
+Sizes = dict[str, int]  # of the axes of a graph, by name
 
-def bucket(graph: Graph, selection: Selection) -> Graph:
-    """``graph`` with all sizes but the number of frames rounded up to those of a short ladder.
 
-    The atoms added at the end are virtual, without neighbours and members of no frame: no number changes.  Widths stop
-    at the ``nsel`` that truncation leaves.  Positions need as many rows: see ``bucket_positions``.
+def rounded_sizes(graph: Graph, selection: Selection, least: Sizes | None = None) -> Sizes:
+    """All sizes of ``graph`` but the number of frames, rounded up to those of a short ladder, or ``least`` if larger.
+
+    Widths stop at the ``nsel`` that truncation leaves.
     """
-    n_atoms, n = graph.neighbors.shape
-    if len(graph.types) > n_atoms:
-        raise InputError(f"a graph with ghosts cannot be padded: it has {len(graph.types)} atoms, {n_atoms} centres")
-    total = rounded_up(n_atoms)
-    width = _width(n, selection.widest.nsel, selection)
+    n_centres, n = graph.neighbors.shape
+    sizes = {
+        "centres": rounded_up(n_centres),
+        "ghosts": rounded_up(len(graph.types) - n_centres),
+        "members": rounded_up(graph.members.shape[1]),
+        "neighbors": _width(n, selection.widest.nsel, selection),
+    }
+    for name, block in selection.blocks.items():
+        sizes[name] = _width(getattr(graph, name).shape[1], block.nsel, selection)
+    return {axis: max(size, (least or {}).get(axis, 0)) for axis, size in sizes.items()}
+
+
+def bucket(graph: Graph, selection: Selection, sizes: Sizes | None = None) -> Graph:
+    """``graph`` with axes of ``sizes``, by default those of ``rounded_sizes``.
+
+    What is added are virtual atoms, without neighbours and members of no frame, after the centres and after the ghosts:
+    no number changes.  Positions need as many rows, in the same ``places``.
+    """
+    sizes = sizes or rounded_sizes(graph, selection)
+    n_centres, n = graph.neighbors.shape
+    total, width = sizes["centres"], sizes["neighbors"]
+    place = _places(graph, total)
     neighbors = np.repeat(np.arange(total)[:, None], width, axis=1)
-    neighbors[:n_atoms, :n] = graph.neighbors
+    neighbors[:n_centres, :n] = place[graph.neighbors]
     shift = np.tile(selection.far, (total, width, 1))
-    shift[:n_atoms, :n] = graph.shift
-    masks = {name: getattr(graph, name) for name in selection.blocks}
-    members = _grown(graph.members, (len(graph.members), rounded_up(graph.members.shape[1])), n_atoms)
+    shift[:n_centres, :n] = graph.shift
+    types = np.full(total + sizes["ghosts"], selection.n_types)
+    types[place] = graph.types
+    members = _grown(graph.members, (len(graph.members), sizes["members"]), n_centres)
     return graph._replace(
-        types=_grown(graph.types, (total,), selection.n_types),
+        types=types,
         neighbors=neighbors,
         shift=shift,
         first_type=_grown(graph.first_type, (total,), 0),
         frame=_grown(graph.frame, (total,), 0),
-        members=np.where(members == n_atoms, total, members),
+        members=np.where(members == n_centres, total, members),
         aparam=None if graph.aparam is None else _grown(graph.aparam, (total, graph.aparam.shape[1]), 0),
-        **{
-            name: _grown(mask, (total, _width(mask.shape[1], selection.blocks[name].nsel, selection)), False)
-            for name, mask in masks.items()
-        },
+        **{name: _grown(getattr(graph, name), (total, sizes[name]), False) for name in selection.blocks},
     )
 
 
+def places(graph: Graph, padded: Graph) -> Array:
+    """(A,) the row that each atom of ``graph`` has in ``padded``, which ``bucket`` made of it."""
+    return _places(graph, len(padded.neighbors))
+
+
+def _places(graph: Graph, total: int) -> Array:
+    atoms, n_centres = np.arange(len(graph.types)), len(graph.neighbors)
+    return np.where(atoms < n_centres, atoms, atoms + total - n_centres)
+
+
 def bucket_positions(positions: Array) -> Array:
-    """``positions`` (N, 3) with as many rows as their graph gets in ``bucket``; the padding is at the origin."""
+    """``positions`` (N, 3) with as many rows as their graph, without ghosts, gets in ``bucket``; zeros are added."""
     return _grown(positions, (rounded_up(len(positions)), 3), 0.0)
 
 

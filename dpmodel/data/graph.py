@@ -16,6 +16,8 @@ from dpmodel.errors import InputError, NeighborOverflowWarning
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
+Names = Callable[[int], str]  # what the user calls an atom
+
 COINCIDING = 1e-6  # angstrom: atoms closer than this are at the same place
 
 
@@ -103,7 +105,7 @@ def build_graph(
         parts.append(edges._replace(centre=edges.centre + first, neighbor=edges.neighbor + first))
     edges = parts[0] if len(parts) == 1 else Edges(*(np.concatenate(values) for values in zip(*parts, strict=True)))
     types = np.concatenate([s.types for s in structures])
-    graph, _ = assemble(edges, types, sizes, selection, strict, first_frame)
+    graph, _ = assemble(edges, types, sizes, selection, strict, frame_names(sizes, first_frame))
     return graph._replace(
         fparam=_joined([s.fparam for s in structures], np.stack),
         aparam=_joined([s.aparam for s in structures], np.concatenate),
@@ -124,55 +126,56 @@ def candidates(structures: Sequence[Structure], reach: float, first_frame: int =
 
 
 def assemble(
-    edges: Edges, types: Array, sizes: Array, selection: Selection, strict: bool = False, first_frame: int = 0
+    edges: Edges, types: Array, sizes: Array, selection: Selection, strict: bool = False, names: Names | None = None
 ) -> tuple[Graph, Layout]:
     """A graph of frames with ``sizes`` (nf,) atoms from edges within the widest cutoff, and where the edges went.
 
-    ``types`` (N,), negative for virtual atoms.  Raises and warns as ``build_graph``.
+    ``types`` (A,), negative for virtual atoms, those of ghosts last; ``names``: what messages call the atoms.  Raises
+    and warns as ``build_graph``.
     """
-    first = np.cumsum(sizes) - sizes
+    first, n = np.cumsum(sizes) - sizes, int(sizes.sum())
     frame = np.repeat(np.arange(len(sizes)), sizes)
-    local = np.arange(len(types)) - first[frame]
-    layout = _arrange(edges, types, selection, _Names(frame + first_frame, local), strict)
+    layout = _arrange(edges, types, n, selection, names or frame_names(sizes), strict)
     members = np.arange(sizes.max())
     graph = Graph(
         types=np.where(types < 0, selection.n_types, types),
-        neighbors=layout.padded(edges.neighbor, np.arange(len(types))),
-        shift=layout.padded(edges.shift, np.broadcast_to(selection.far, (len(types), 3))),
+        neighbors=layout.padded(edges.neighbor, np.arange(n)),
+        shift=layout.padded(edges.shift, np.broadcast_to(selection.far, (n, 3))),
         first_type=np.maximum(types[first], 0)[frame],
         frame=frame,
-        members=np.where(members < sizes[:, None], first[:, None] + members, len(types)),
-        **_masks(edges.distance[layout.order], layout, len(types), selection),
+        members=np.where(members < sizes[:, None], first[:, None] + members, n),
+        **_masks(edges.distance[layout.order], layout, n, selection),
     )
     return graph, layout
 
 
-class _Names(NamedTuple):
-    """What the user calls an atom."""
+def frame_names(sizes: Array, first_frame: int = 0) -> Names:
+    """Atoms of frames with ``sizes`` (nf,) atoms, counted from 0 in each."""
+    first = np.cumsum(sizes) - sizes
 
-    frame: Array  # (N,) int
-    local: Array  # (N,) int: number within the frame
+    def name(atom: int) -> str:
+        f = int(np.searchsorted(first, atom, side="right")) - 1
+        return f"atom {atom - first[f]} of frame {f + first_frame}"
 
-    def __call__(self, atom: int) -> str:
-        return f"atom {self.local[atom]} of frame {self.frame[atom]}"
+    return name
 
 
-def _arrange(edges: Edges, types: Array, selection: Selection, name: _Names, strict: bool) -> Layout:
+def _arrange(edges: Edges, types: Array, n: int, selection: Selection, name: Names, strict: bool) -> Layout:
     """Sort, truncate the widest list, then exclude pairs: the order of spec descriptor.md 2.3."""
     order = by_distance(edges.centre, edges.distance, edges.vector)
     row = edges.centre[order]
     excluded = _excluded(types[row], types[edges.neighbor[order]], selection)
     if selection.truncate:
-        _check_overflow(row, edges.distance[order], excluded, selection, name, strict)
-        kept = ~excluded & (_rank(row, len(types)) < selection.widest.nsel)
+        _check_overflow(row, edges.distance[order], excluded, n, selection, name, strict)
+        kept = ~excluded & (_rank(row, n) < selection.widest.nsel)
     else:
         kept = ~excluded
     order, row = order[kept], row[kept]
     clash = np.flatnonzero(edges.distance[order] < COINCIDING)
     if len(clash):
         a, b = row[clash[0]], edges.neighbor[order[clash[0]]]
-        raise InputError(f"{name(a)} and atom {name.local[b]} are at the same place (or their periodic images are)")
-    slot = _rank(row, len(types))
+        raise InputError(f"{name(a)} and {name(b)} are at the same place (or their periodic images are)")
+    slot = _rank(row, n)
     return Layout(order, row, slot, int(slot.max(initial=0)) + 1)
 
 
@@ -202,7 +205,7 @@ def _masks(distance: Array, layout: Layout, n_atoms: int, selection: Selection) 
 
 
 def _check_overflow(
-    row: Array, distance: Array, excluded: Array, selection: Selection, name: _Names, strict: bool
+    row: Array, distance: Array, excluded: Array, n: int, selection: Selection, name: Names, strict: bool
 ) -> None:
     """Say which blocks leave out neighbours, and what ``nsel`` would keep them all."""
     found = []
@@ -210,7 +213,7 @@ def _check_overflow(
         # exclusion comes after the truncation of the widest list, and before that of the others
         left = np.zeros_like(excluded) if block == selection.widest else excluded
         counted = ~left & (distance <= block.cutoff + ROUNDING)
-        count = np.bincount(row[counted], minlength=len(name.frame))
+        count = np.bincount(row[counted], minlength=n)
         worst = int(count.argmax())
         if count[worst] > block.nsel:
             found.append(

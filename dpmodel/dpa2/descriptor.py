@@ -104,7 +104,7 @@ class DPA2:
         for i, layer in enumerate(self.repformer.layers):
             for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
                 run.observe(f"repformer.{i}.{name}", value)
-            everyone = run.exchange(g1)
+            everyone = run.exchange(g1, shape(graph.types)[0])
 
             rows = (g1, g2, h2, near.neighbors, *slots)
             g1, g2, h2 = run.in_groups(partial(_apply_layer, layer), rows, everyone)

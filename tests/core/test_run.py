@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dpmodel.backend import backend
+from dpmodel.backend import Engine, backend
 from dpmodel.data.bucket import bucket
 from dpmodel.data.selection import selection
-from dpmodel.errors import NeighborOverflowWarning
+from dpmodel.errors import BackendError, NeighborOverflowWarning
+from dpmodel.evaluator import Evaluator
 from dpmodel.model.predict import atomic_output, describe, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.ops.arrays import gather
@@ -130,7 +132,7 @@ def test_ghost_atoms(settings: ModelSettings, seed: int) -> None:
     module, (graph, positions) = random_model(settings, seed).model, random_graph(settings, seed, n=4)
     ghosts, places, owner = with_ghosts(settings, graph, positions)
     assume(len(places) > len(positions))  # unless the only pair of types is excluded
-    run = Run(exchange=lambda g1: gather(g1, owner))
+    run = Run(exchange=lambda g1, _: gather(g1, owner))
     found = predict(module, ghosts, places, ENGINE.grad_and_aux, run)
     expected = predict(module, graph, positions, ENGINE.grad_and_aux)
     size, energies = np.abs(expected.atom_virial).max(), np.abs(expected.atom_energy).max()
@@ -143,7 +145,49 @@ def test_virial_with_ghost_atoms() -> None:
     settings = ModelSettings.read(model({"repinit.nsel": 60, "repinit.neuron": [3, 6], "repinit.axis_neuron": 2}))
     module, (graph, positions) = random_model(settings).model, random_graph(settings, n=4)
     ghosts, places, owner = with_ghosts(settings, graph, positions)
-    found = predict(module, ghosts, places, ENGINE.grad_and_aux, Run(exchange=lambda g1: gather(g1, owner)))
+    found = predict(module, ghosts, places, ENGINE.grad_and_aux, Run(exchange=lambda g1, _: gather(g1, owner)))
     expected = predict(module, graph, positions, ENGINE.grad_and_aux)
     np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
     np.testing.assert_allclose(found.virial, expected.virial, rtol=1e-9)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A halo of one process: every ghost is an image of one of its own atoms."""
+
+    owner: np.ndarray  # (ghosts,)
+
+    def forward(self, rows: np.ndarray, count: int) -> np.ndarray:
+        result = np.zeros((count, *rows.shape[1:]), rows.dtype)
+        result[: len(rows)] = rows
+        result[len(rows) : len(rows) + len(self.owner)] = rows[self.owner]
+        return result
+
+    def adjoint(self, rows: np.ndarray, count: int) -> np.ndarray:
+        result = rows[:count].copy()
+        np.add.at(result, self.owner, rows[count : count + len(self.owner)])
+        return result
+
+
+def test_ghost_atoms_on_every_backend(engine: Engine) -> None:
+    """Features go to the ghosts through NumPy, in the middle of what a backend differentiates and perhaps compiles."""
+    small = {"repinit.nsel": 60, "repinit.neuron": [3, 6], "repinit.axis_neuron": 2, "repformer.nlayers": 2}
+    settings = ModelSettings.read(model(small))
+    file = random_model(settings)
+    graph, positions = random_graph(settings, n=4)
+    ghosts, places, owner = with_ghosts(settings, graph, positions)
+    found = Evaluator(file, engine).share(ghosts, places, Images(owner[4:]))
+    expected = predict(file.model, graph, positions, ENGINE.grad_and_aux)
+    tolerance = {"rtol": 0, "atol": 1e-12 * np.abs(expected.atom_virial).max()}
+    assert len(places) > len(positions)
+    np.testing.assert_allclose(found.atom_energy, expected.atom_energy, **tolerance)
+    np.testing.assert_allclose(folded(found.forces, owner, 4), expected.forces, **tolerance)
+    np.testing.assert_allclose(folded(found.atom_virial, owner, 4), expected.atom_virial, **tolerance)
+    np.testing.assert_allclose(found.virial, expected.virial, **tolerance)
+
+
+def test_a_compiled_exchange_is_refused_where_it_cannot_be() -> None:
+    images = Images(np.arange(2))
+    for name in ("torch", "paddle"):
+        with pytest.raises(BackendError, match="leave compile out"):
+            backend(name).engine("cpu", compile=True).exchange(images.forward, images.adjoint)
