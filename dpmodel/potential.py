@@ -110,12 +110,13 @@ def with_precision(file: ModelFile, precision: str) -> ModelFile:
     data["descriptor"]["precision"] = data["fitting_net"]["precision"] = precision
     settings = ModelSettings.read(data, "model")
     mould = state(build(settings, seed=None))
-    in_tables = mould["descriptor.repinit.near.mean"]
+    dtypes: dict[str, np.dtype[Any]] = {path: value.dtype for path, value in mould.items()}
+    in_tables = dtypes["descriptor.repinit.near.mean"]
 
     def cast(path: str, value: np.ndarray) -> np.ndarray:
         if path.endswith("type_embedding.features"):  # known to every precision
             return mould[path]
-        return value.astype(mould.get(path, in_tables).dtype, copy=False)
+        return value.astype(dtypes.get(path, in_tables), copy=False)
 
     with np.errstate(over="ignore"):  # infinite numbers are refused where a model is written
         arrays = {path: cast(path, value) for path, value in state(file.model).items()}

@@ -18,7 +18,7 @@ neither.  Keys that start with an underscore are comments.
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, ClassVar, Self, get_args
@@ -167,14 +167,14 @@ class Settings(BaseModel):
             return loc, f"is required: {field.description if field else ''}"
         if kind == "extra_forbidden":
             key, known = error["loc"][0], sorted(cls.model_fields)
-            return (key,), f"is not a setting{_nearest(str(key), known) or '; known are ' + ', '.join(known)}"
+            return (key,), f"is not a setting{nearest(str(key), known) or '; known are ' + ', '.join(known)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
         what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))
         unit = _extra(field).get("unit", "") if kind in _BOUNDS else ""
         names = re.findall(r"'(\w+)'", what) if isinstance(value, str) else ()
-        return loc, f"should be {what}{' ' * bool(unit)}{unit}, got {_short(value)}{_nearest(str(value), names)}"
+        return loc, f"should be {what}{' ' * bool(unit)}{unit}, got {_short(value)}{nearest(str(value), names)}"
 
 
 _BOUNDS = {
@@ -221,9 +221,11 @@ def _short(value: Any) -> str:
     return limits.repr(value)
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name.lower(), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about ``name``: which of the ``known`` names may have been meant, if one is like it."""
+    spelt = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), spelt, n=1)
+    return f"; did you mean {spelt[near[0]]!r}?" if near else ""
 
 
 def _move(data: dict[str, Any], old: str, new: str, problems: list[Problem]) -> None:

@@ -20,6 +20,7 @@ from dpmodel.io.tree import parse_json
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state as arrays_of
+from dpmodel.settings import nearest
 
 Place = tuple[str, ...]
 
@@ -94,7 +95,7 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
         aliases = settings.get("model_branch_alias") if isinstance(settings, dict) else None
         if head is not None and head in (name, *(aliases or ())):
             return name, settings
-    what = "which was not chosen" if head is None else f"not {head!r}"
+    what = "which was not chosen" if head is None else f"not {head!r}{nearest(head, branches)}"
     raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, branches))}, {what}")
 
 
@@ -181,7 +182,10 @@ def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str
     """The state dictionary, ``_extra_state`` included, from which deepmd-kit's PyTorch backend makes the model."""
     model = tree.get("model") or {}
     settings = Reader(file).settings(model)
-    state = {tensor_name(place): array for place, array in _arrays(model, ()) if "compress" not in place}
+    if any("compress" in (model["descriptor"].get(block) or {}) for block in BLOCKS):
+        raise FileError(f"{file}: a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or "
+                        ".yaml, or the plain one that it was made from as .pt")  # fmt: skip
+    state = {tensor_name(place): array for place, array in _arrays(model, ())}
     state = {name: array for name, array in state.items() if not name.endswith(UNSAVED)}
     state |= {name.replace(".networks.", "._networks."): array for name, array in state.items() if ".networks." in name}
     blocks = [block for key, block in BLOCKS.items() if key in model["descriptor"]]

@@ -75,33 +75,52 @@ def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
         raise FileError(f"{path}: damaged {words}: {str(error)[:200] or type(error).__name__}") from None
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A binary file that becomes ``path`` when the block ends well, and vanishes when it does not.
-
-    Written beside the target, flushed to the disk, then renamed: readers see the old file or the new one.
-    A link is followed, the mode of an existing file is kept.
-    """
+def expect_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The file that ``path`` means, links followed; FileError if it must not or can not be written there."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         found = "a directory" if target.is_dir() else "a device"
         raise FileError(f"{path}: expected a file or a new name, found {found}")
     if target.exists() and not overwrite:
-        raise FileError(f"{path}: exists already; remove it or choose another name")
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+        raise FileError(f"{path}: exists already; choose another name, or say that it may be replaced (--force)")
+    if not target.parent.is_dir():
+        raise FileError(f"{path}: cannot be written: No such file or directory: {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise FileError(f"{path}: cannot be written: no permission to write in {target.parent}")
+    return target
+
+
+@contextlib.contextmanager
+def staged(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[Path]:
+    """A name with the same suffix, whose file becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    It is beside the target and then renamed: readers see the old file or the new one.  A link is followed, the mode of
+    an existing file is kept.
+    """
+    target = expect_free(path, overwrite)
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-200:]}")
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
+        yield temporary
+        if expect_free(path, overwrite).exists():  # what was free may not be any more
             temporary.chmod(target.stat().st_mode & 0o7777)
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except FileError as error:  # nobody knows the temporary name
+        raise FileError(str(error).replace(str(temporary), os.fspath(path))) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that becomes ``path``, as ``staged`` says, once it has been flushed to the disk."""
+    with staged(path, overwrite) as temporary, temporary.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,13 +26,23 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     return from_tree(read_tree(name), name)
 
 
+def expect_writable(path: str | os.PathLike[str]) -> None:
+    """Raise FileError if no model can be written under the name ``path``."""
+    name = os.fspath(path).lower()
+    if name.endswith(READ_ONLY):
+        raise FileError(f"{path}: .pth holds programs and is only read; write {', '.join(FORMATS)} or .pt")
+    if not name.endswith((".pt", *FORMATS)):
+        raise FileError(f"{path}: expected a name ending in one of {', '.join(FORMATS)}, .pt")
+
+
 def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
-    """Write ``model`` to ``path``: ``.dp`` or ``.yaml``, or the ``.pt`` of deepmd-kit's PyTorch backend."""
+    """Write ``model`` to ``path``: ``.dp``, ``.yaml`` or ``.dp.json``, or the ``.pt`` of deepmd-kit's PyTorch backend.
+
+    Raises FileError, for a compressed model as ``.pt`` too: deepmd-kit could not read it.
+    """
+    expect_writable(path)
     name = os.fspath(path)
-    suffix = Path(name).suffix.lower()
-    if suffix in READ_ONLY:
-        raise FileError(f"{name}: {suffix} holds programs and is only read; write {', '.join(FORMATS)} or .pt")
-    if suffix in CHECKPOINTS:
+    if Path(name).suffix.lower() in CHECKPOINTS:
         save_checkpoint(name, to_tree(model))
     else:
         write_tree(name, to_tree(model))
