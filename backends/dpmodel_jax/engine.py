@@ -114,10 +114,18 @@ class Engine:
 def outside(function: Transfer, x: jax.Array, count: int) -> jax.Array:
     """``function(x, count)``, by NumPy in the middle of a program.
 
-    Every call needs the result of the one before it: no order of them has to be asked for.
+    Every call needs the result of the one before it: no order of them has to be asked for.  Numbers travel as bytes:
+    the thread that calls back does not know of double precision and would round them.
     """
-    result = jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
-    return jax.pure_callback(lambda value: function(np.asarray(value), count), result, x)
+    dtype, width = x.dtype, x.shape[1:]
+
+    def of_bytes(given: Any) -> np.ndarray:
+        rows = np.asarray(given).view(dtype).reshape(-1, *width)
+        return np.ascontiguousarray(function(rows, count)).view(np.uint8).reshape(result.shape)
+
+    result = jax.ShapeDtypeStruct((count, *width, dtype.itemsize), jnp.uint8)
+    found = jax.pure_callback(of_bytes, result, jax.lax.bitcast_convert_type(x, jnp.uint8))
+    return jax.lax.bitcast_convert_type(found, dtype)
 
 
 def in_double_precision(function: Function) -> Function:
