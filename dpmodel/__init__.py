@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from dpmodel.errors import SettingError as SettingError
     from dpmodel.evaluator import Prediction as Prediction
     from dpmodel.potential import Potential as Potential
+    from dpmodel.potential import change_bias as change_bias
+    from dpmodel.potential import change_type_map as change_type_map
     from dpmodel.potential import compress as compress
     from dpmodel.potential import create as create
     from dpmodel.potential import load as load
 
 _HOMES = {
-    "potential": ("load", "create", "compress", "Potential"),
+    "potential": ("load", "create", "compress", "change_type_map", "change_bias", "Potential"),
     "evaluator": ("Prediction",),
     "data.structure": ("Structure",),
     "errors": (

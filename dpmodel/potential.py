@@ -1,6 +1,6 @@
 """What a user holds: a model on an array library, asked about structures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -20,6 +20,8 @@ from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
+from dpmodel.surgery.bias import change_bias as rebiased
+from dpmodel.surgery.type_map import change_type_map as retyped
 
 
 def load(
@@ -31,7 +33,7 @@ def load(
     device: str | None = None,
     compile: bool | None = None,
 ) -> "Potential":
-    """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``.
+    """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``, or ``.dp.json``.
 
     Parameters
     ----------
@@ -101,6 +103,42 @@ def compress(
     if distance is None:
         raise DpmodelError("the file does not say how close atoms came in the training data: give min_pair_distance")
     file = tabulate(potential.file, min_pair_distance=distance, step=step, extrapolate=extrapolate)
+    return Potential(file, potential.engine, strict=potential.strict)
+
+
+def change_type_map(potential: "Potential", type_map: Sequence[str]) -> "Potential":
+    """``potential`` for the types ``type_map``, matched by name: more of them, fewer, or in another order.
+
+    Types that stay keep their numbers.  New ones have to be trained: they have no statistics and no output bias, and,
+    without ``use_econf_tebd``, a random embedding.  Raises InputError if no type would stay, SettingError for names
+    that cannot be.
+    """
+    return Potential(retyped(potential.file, type_map), potential.engine, strict=potential.strict)
+
+
+def change_bias(
+    potential: "Potential",
+    energies: Mapping[str, float] | None = None,
+    *,
+    systems: Sequence[str | PathLike[str]] = (),
+) -> "Potential":
+    """``potential`` with another energy for every atom of a type.
+
+    Parameters
+    ----------
+    potential : Potential
+        An energy model; it stays as it is.
+    energies : dict, optional
+        The output bias by the name of the type, eV; types that are not named keep theirs.
+    systems : list of path, optional
+        Instead: labelled data, whose energies the model should have on average, by least squares.
+
+    Raises
+    ------
+    InputError, FileError
+        For other models, unknown types, and data without energies.
+    """
+    file = rebiased(potential.file, potential.engine, energies=energies, systems=systems)
     return Potential(file, potential.engine, strict=potential.strict)
 
 

@@ -23,13 +23,12 @@ from dpmodel.interfaces.evaluate import read_structures
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.potential import Potential, with_precision
-from dpmodel.testing.structures import example
+from dpmodel.surgery.guard import tolerance_of
+from dpmodel.testing.structures import asked, example
 
 Arrays = dict[str, np.ndarray]
 
 REFERENCE = "numpy"
-TOLERANCES = {"float64": 1e-10, "float32": 2e-5}  # relative to the largest number
-ROUGH = 1e-2  # of half precisions
 CALLS = 5  # whose median is the time
 UNITS = {"energy/atom": "eV", "forces": "eV/Å", "virial": "eV"}
 
@@ -191,12 +190,7 @@ def compare(
                     lines.append(Line(name, missing=str(error)))
     where = f"{structure}, {len(atoms)} structure(s)" if atoms else "a small structure of its types"
     title = f"{other or model}{f' beside {model} on {names[0]}' if other else ''}: {where}"
-    return Comparison(title, tolerance or max(map(_tolerance, files)), reference, lines)
-
-
-def _tolerance(file: ModelFile) -> float:
-    dtypes = (file.settings.descriptor.dtype, file.settings.fitting_net.dtype)
-    return max(TOLERANCES.get(dtype, ROUGH) for dtype in dtypes)
+    return Comparison(title, tolerance or max(tolerance_of(file.settings) for file in files), reference, lines)
 
 
 def common(files: Sequence[ModelFile]) -> list[str]:
@@ -205,19 +199,10 @@ def common(files: Sequence[ModelFile]) -> list[str]:
 
 
 def sample(potential: Potential, names: Sequence[str]) -> Structure:
-    """A small structure of the types ``names``; parameters that the model wants and has no default for are zero."""
+    """A small structure of the types ``names``."""
     if not names:
         raise InputError("the models have no type in common")
-    s, wants = example(names), potential.settings.fitting_net
-    fparam = wants.default_fparam or [0.0] * wants.numb_fparam
-    return Structure(
-        s.positions,
-        np.array([potential.type_map.index(names[t]) for t in s.types]),
-        s.cell,
-        s.pbc,
-        fparam=np.array(fparam) if wants.numb_fparam else None,
-        aparam=np.zeros((len(s.types), wants.numb_aparam)) if wants.numb_aparam else None,
-    )
+    return asked(example(names), names, potential.settings)
 
 
 def measure(potential: Potential, frames: list[Structure], name: str, right: Arrays | None) -> tuple[Line, Arrays]:

@@ -11,7 +11,8 @@ from dpmodel.data.structure import Structure
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import DpmodelError, SettingError
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.io.model import read_model, write_model
+from dpmodel.io.model import read_model
+from dpmodel.surgery.guard import expect_target, write_checked
 from dpmodel.testing.structures import example
 from dpmodel.train.neighbors import crowding
 from dpmodel.train.script import load_script
@@ -20,10 +21,19 @@ SAMPLES = 4  # frames of the training data to try the tables on
 
 
 def compress_file(
-    source: Path, target: Path, step: float, extrapolate: float, script: Path | None, backend: str, told: Console
+    source: Path,
+    target: Path,
+    step: float,
+    extrapolate: float,
+    script: Path | None,
+    backend: str,
+    head: str | None,
+    overwrite: bool,
+    told: Console,
 ) -> None:
     """Write ``source`` with tables to ``target``, if they give its numbers."""
-    file = read_model(source)
+    expect_target(target, overwrite)
+    file = read_model(source, head)
     samples = _frames(file, script) if script else []
     distance = file.min_pair_distance
     if not distance:
@@ -44,7 +54,7 @@ def compress_file(
         raise DpmodelError(
             f"the tables do not give the model's numbers, {target} was not written: try a smaller --step"
         )
-    write_model(target, done)
+    write_checked(target, done, done, overwrite=overwrite)
 
 
 def _frames(file: ModelFile, script: Path) -> list[Structure]:

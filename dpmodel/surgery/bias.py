@@ -1,13 +1,14 @@
 """The energy that each atom of a type has in any case: fitted to data, or given (spec training.md 7.5)."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.systems import Frame
-from dpmodel.errors import InputError
+from dpmodel.data.systems import Frame, System, find_systems
+from dpmodel.errors import FileError, InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.xp import Array
@@ -68,8 +69,26 @@ def with_bias(file: ModelFile, energies: Mapping[str, float]) -> ModelFile:
     return replace(file, model=replace(file.model, out_bias=bias))
 
 
-def check_energy_model(file: ModelFile) -> None:
-    """Raise InputError where the output bias is not an energy."""
+def change_bias(
+    file: ModelFile,
+    engine: Engine,
+    *,
+    energies: Mapping[str, float] | None = None,
+    systems: Sequence[str | os.PathLike[str]] = (),
+) -> ModelFile:
+    """``file`` with the output bias that ``energies`` give, or that makes up for its mean errors on ``systems``."""
     kind = file.settings.fitting_net.type
     if kind != "ener":
         raise InputError(f"bias: expected an energy model, got a {kind} model")
+    if bool(energies) == bool(systems):
+        raise InputError("bias: expected either energies of types (--value), or systems to fit them to (--system)")
+    return with_bias(file, energies) if energies else with_fitted_bias(file, labelled(systems, file), engine)
+
+
+def labelled(paths: Sequence[str | os.PathLike[str]], file: ModelFile) -> list[Frame]:
+    """The frames with energies of all systems in and below ``paths``; FileError if there are none."""
+    systems = [System(path, file.settings) for path in find_systems([os.fspath(path) for path in paths])]
+    frames = [frame for system in systems for frame in system if "energy" in frame.labels]
+    if not frames:
+        raise FileError(f"{', '.join(map(str, paths))}: expected frames with energies to fit the bias to, found none")
+    return frames

@@ -1,0 +1,108 @@
+"""A model file is put in its place only after it was read back and gave the numbers that it should."""
+
+import os
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from dpmodel.backend import backend
+from dpmodel.errors import FileError, NeighborOverflowWarning
+from dpmodel.evaluator import Evaluator, Wants
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.files import expect_free, staged
+from dpmodel.io.model import expect_writable, read_model, write_model
+from dpmodel.model.settings import ModelSettings
+from dpmodel.testing.structures import asked, mixture
+
+Arrays = dict[str, np.ndarray]
+
+TOLERANCES = {"float64": 1e-10, "float32": 2e-5}  # relative to the largest number
+ROUGH = 1e-2  # of half precisions
+
+
+def tolerance_of(settings: ModelSettings) -> float:
+    """How well two evaluations of a model agree, relative to the largest number."""
+    return max(TOLERANCES.get(dtype, ROUGH) for dtype in (settings.descriptor.dtype, settings.fitting_net.dtype))
+
+
+def expect_target(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise FileError, before any work is done, where ``write_checked`` could not write a model."""
+    expect_writable(path)
+    expect_free(path, overwrite)
+
+
+def write_checked(
+    path: str | os.PathLike[str], file: ModelFile, original: ModelFile, *, overwrite: bool = False
+) -> float:
+    """Write ``file``, made from ``original``, once it has been read back and tried; or nothing at all.
+
+    On a small periodic structure of all its types, with NumPy, it must give finite numbers, and those of ``file`` in
+    memory; on one of the types that ``original`` knows too, those of ``original``: energies (but for what the output
+    biases differ by), forces and virials of every atom, or the outputs of another head.
+
+    Returns
+    -------
+    float
+        The largest difference from ``original``, relative to the largest number of its kind.
+
+    Raises
+    ------
+    FileError
+        If the file exists and may not be overwritten, cannot be written, or does not stand the trial.
+    """
+    expect_writable(path)
+    with staged(path, overwrite) as temporary:
+        write_model(temporary, file)
+        written = read_model(temporary)
+        every, known = file.settings.type_map, original.settings.type_map
+        worst = expect_equal(path, answers(written, every), answers(file, every), tolerance_of(file.settings))
+        if file is original:
+            return worst
+        same = [name for name in known if name in every]
+        allowed = max(tolerance_of(f.settings) for f in (file, original))
+        return expect_equal(path, answers(written, same), expected(file, original, same), allowed)
+
+
+def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arrays:
+    """What ``original`` answers, with the output bias of ``file`` in the place of its own."""
+    values = answers(original, names)
+    if "energies" in values:
+        shift = biases(file, names) - biases(original, names)
+        values["energies"] = values["energies"] + shift[mixture(len(names)).types]
+    return values
+
+
+def biases(file: ModelFile, names: Sequence[str]) -> np.ndarray:
+    """What the output bias adds to atoms of the types ``names``, eV."""
+    types = [file.settings.type_map.index(name) for name in names]
+    counted = [t not in file.settings.atom_exclude_types for t in types]
+    return np.where(counted, file.model.out_bias[types, 0], 0.0)
+
+
+def answers(file: ModelFile, names: Sequence[str]) -> Arrays:
+    """What the model says of a periodic structure of the types ``names``: energies, forces, virials of the atoms."""
+    evaluator = Evaluator(file, backend("numpy").engine())
+    is_energy = file.settings.fitting_net.type == "ener"
+    wants = Wants(atom_virial="edges" if is_energy else None)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", NeighborOverflowWarning)
+        [[found]] = evaluator.evaluate([asked(mixture(len(names)), names, file.settings)], wants, strict=False)
+    if not is_energy:
+        return found.outputs
+    return {"energies": found.atom_energy[0], "forces": found.forces[0], "virials": found.atom_virial[0]}
+
+
+def expect_equal(path: str | os.PathLike[str], found: Arrays, right: Arrays, allowed: float) -> float:
+    """The largest difference, relative to the largest number; FileError if it is above ``allowed``, or no number."""
+    worst = 0.0
+    for name, value in right.items():
+        if not np.all(np.isfinite(found[name]) & np.isfinite(value)):
+            raise FileError(f"{path}: not written: on a small structure of its types the model gives {name} that are "
+                            "NaN or infinite")  # fmt: skip
+        difference, scale = float(np.abs(found[name] - value).max()), float(np.abs(value).max())
+        worst = max(worst, difference / scale if scale else difference)
+        if not worst <= allowed:
+            raise FileError(f"{path}: not written: read back, the model gives {name} that differ by {difference:.1e} "
+                            f"from the original's, of {scale:.1e}; allowed is {allowed:g} of that")  # fmt: skip
+    return worst
