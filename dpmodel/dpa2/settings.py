@@ -9,6 +9,8 @@ from dpmodel.settings import Settings, setting
 
 LENGTH = "angstrom"
 
+DEFAULT_EPSILON = 1e-5  # in layer normalizations
+
 
 class RepinitSettings(Settings):
     """The first block: neighbors within the widest cutoff, seen through an embedding network."""
@@ -59,7 +61,7 @@ class RepinitSettings(Settings):
     @property
     def epsilon(self) -> float:
         """``ln_eps`` with its default filled in."""
-        return 1e-5 if self.ln_eps is None else self.ln_eps
+        return DEFAULT_EPSILON if self.ln_eps is None else self.ln_eps
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.rcut_smth >= self.rcut:
@@ -121,7 +123,7 @@ class RepformerSettings(Settings):
     @property
     def epsilon(self) -> float:
         """``ln_eps`` with its default filled in."""
-        return 1e-5 if self.ln_eps is None else self.ln_eps
+        return DEFAULT_EPSILON if self.ln_eps is None else self.ln_eps
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.rcut_smth >= self.rcut:

@@ -181,7 +181,7 @@ class _Loader:
 def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str, Any]:
     """The state dictionary, ``_extra_state`` included, from which deepmd-kit's PyTorch backend makes the model."""
     model = tree.get("model") or {}
-    settings = Reader(file).settings(model)
+    settings = Reader(file).settings(model, tree.get("model_def_script"))
     if any("compress" in (model["descriptor"].get(block) or {}) for block in BLOCKS):
         raise FileError(f"{file}: a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or "
                         ".yaml, or the plain one that it was made from as .pt")  # fmt: skip
@@ -196,7 +196,7 @@ def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str
     distances = [home.get("min_nbor_dist") for home in (tree.get("@variables") or {}, tree)]
     known = [distance for distance in distances if distance is not None]
     state["min_nbor_dist"] = np.asarray(known[0] if known else -1.0, dtype=np.float64)
-    params = (tree.get("model_def_script") or {}) | _script(settings) | _polar(model, settings, file)
+    params = (tree.get("model_def_script") or {}) | settings.model_dump() | _polar(model, settings, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 
@@ -207,11 +207,6 @@ def _arrays(tree: Any, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
         yield from _arrays(value, (*place, str(key)))
     if isinstance(tree, np.ndarray):
         yield place, tree
-
-
-def _script(settings: ModelSettings) -> dict[str, Any]:
-    """The model section that describes the model; what it says of training stays as the old script has it."""
-    return {key: value for key, value in settings.model_dump().items() if not key.startswith("data_")}
 
 
 def _polar(model: Mapping[str, Any], settings: ModelSettings, file: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Models from and to the trees of deepmd-kit's files (spec serialization.md 2-6)."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dpmodel.dpa2.repinit import Surroundings
+from dpmodel.dpa2.settings import DEFAULT_EPSILON
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.node import describe
 from dpmodel.io.template import FITTINGS, Leaf, model_template
@@ -32,6 +34,12 @@ NEWER = set(
     layer_name mixed_types var_name dim_out constant_matrix r_differentiable c_differentiable atom_ener
     use_aparam_as_mask embedding_width trainable atom_exclude_types pair_exclude_types exclude_types""".split()
 )
+# settings that only the script in the file has
+SCRIPT_ONLY = {
+    "": "data_stat_nbatch data_stat_protect data_bias_nsample finetune_head model_branch_alias info".split(),
+    "descriptor": ["seed"],
+    "fitting_net": ["seed", "sel_type", "scale"],
+}
 SAME = {
     "none": "linear",
     "": "linear",
@@ -80,7 +88,7 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
         found = describe(tree.get("model")) if "model" in tree else f"the keys {', '.join(map(repr, list(tree)[:6]))}"
         raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
     reader = Reader(file)
-    settings = reader.settings(tree["model"])
+    settings = reader.settings(tree["model"], tree.get("model_def_script"))
     mould = with_tables(build(settings, seed=None), tree["model"]["descriptor"], reader)
     arrays = reader.arrays(model_template(settings, mould), tree["model"])
     constants = {path: value for path, value in state(mould).items() if path.endswith("type_embedding.features")}
@@ -105,7 +113,7 @@ def to_tree(model_file: ModelFile) -> dict[str, Any]:
         return stored(template, arrays[template.path]) if isinstance(template, Leaf) else template
 
     head = {"software": "dpmodel", "time": str(datetime.now(UTC)), "backend": "dpmodel"}
-    tree = head | model_file.extras
+    tree = head | {"model_def_script": model_file.settings.model_dump()} | model_file.extras
     marked = {"extensions": list(extensions(model_file))} if any(extensions(model_file)) else {}
     return tree | marked | {"model": fill(model_template(model_file.settings, model_file.model))}
 
@@ -155,8 +163,8 @@ class Reader:
             tree = tree[key]
         return dict(tree)
 
-    def settings(self, tree: Mapping[str, Any]) -> ModelSettings:
-        """The settings that the file's copies of them amount to."""
+    def settings(self, tree: Mapping[str, Any], script: Any = None) -> ModelSettings:
+        """The settings that the file's copies of them amount to, and what only the ``script`` beside them knows."""
         d, f = self.section(tree, "descriptor"), self.section(tree, "fitting")
         self.check_depth(d)
         version = d.get("@version", 1)
@@ -164,6 +172,8 @@ class Reader:
             self.section(tree, "descriptor", "repinit_args"),
             self.section(tree, "descriptor", "repformer_args"),
         )
+        if repformer.get("ln_eps") == DEFAULT_EPSILON:
+            repformer["ln_eps"] = None
         if isinstance(version, int) and version < 3:
             repformer |= {"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
             d.setdefault("use_tebd_bias", True)
@@ -182,6 +192,8 @@ class Reader:
             "atom_exclude_types": tree.get("atom_exclude_types") or [],
             "preset_out_bias": tree.get("preset_out_bias"),
         }
+        with contextlib.suppress(SettingError):  # the script may be anybody's
+            return ModelSettings.read(with_script(given, script))
         try:
             return ModelSettings.read(given)
         except SettingError as error:
@@ -344,6 +356,19 @@ def tabulated(near: Surroundings, entry: Any, place: str, reader: Reader) -> Sur
     if not table.n_fine <= n_rows:
         reader.fail(f"{place}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
     return replace(near, table=table)
+
+
+def with_script(given: dict[str, Any], script: Any) -> dict[str, Any]:
+    """``given`` settings with those that a tree has no place for, of training above all, from ``script``."""
+    result = dict(given)
+    for section, names in SCRIPT_ONLY.items():
+        theirs = script.get(section) if section and isinstance(script, dict) else script
+        known = {name: theirs[name] for name in names if name in theirs} if isinstance(theirs, dict) else {}
+        if section:
+            result[section] = given[section] | known
+        else:
+            result |= known
+    return result
 
 
 def same(a: Any, b: Any) -> bool:

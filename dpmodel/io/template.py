@@ -137,6 +137,8 @@ class Descriptor:
 
     def type_embedding(self) -> Tree:
         s, layer = self.settings, self.model.type_embedding.layer
+        net = self.embedding(MLP(layers=(layer,)), ("type_embedding.layer",), activation="Linear")
+        net["layers"][0]["trainable"] = True
         return {
             "@class": "TypeEmbedNet",
             "@version": 2,
@@ -150,8 +152,7 @@ class Descriptor:
             "use_econf_tebd": s.use_econf_tebd,
             "use_tebd_bias": s.use_tebd_bias,
             "type_map": list(self.type_map),
-            "embedding": self.embedding(MLP(layers=(layer,)), ("type_embedding.layer",), activation="Linear")
-            | {"resnet_dt": False, "bias": s.use_tebd_bias},
+            "embedding": net | {"resnet_dt": False, "bias": s.use_tebd_bias},
         }
 
     def embedding(self, net: MLP, paths: tuple[str, ...], activation: str | None = None) -> Tree:
@@ -299,8 +300,9 @@ class Descriptor:
         local = {"hidden_dim": s.attn1_hidden} | shared
         entry("loc_attn", "attn1", "LocalAtten", (g1, s.attn1_nhead), ("mapq", "mapkv", "head_map"), local)
         if m.pair_norm is not None:
-            trainable = self.settings.trainable and s.trainable_ln
-            tree["attn2_lm"] = layer_norm(m.pair_norm, f"descriptor.{path}.pair_norm", trainable=trainable, **precision)
+            # deepmd-kit passes the flag of the descriptor on to neither this layer nor that of the type embedding
+            norm = layer_norm(m.pair_norm, f"descriptor.{path}.pair_norm", trainable=s.trainable_ln, **precision)
+            tree["attn2_lm"] = norm
         return tree
 
 
