@@ -13,10 +13,27 @@ app = typer.Typer()
 
 @app.command()
 def show(model: Model, head: Head = None) -> None:
-    """Show what is in a model file: settings, numbers of parameters, versions."""
+    """Show what is in a model file: settings, numbers of parameters, versions; the heads, if it has several."""
     from dpmodel.interfaces.show import show_file
 
     Console(highlight=False).print(show_file(model, head))
+
+
+@app.command()
+def diff(
+    model: Model,
+    other: Model,
+    head_a: Annotated[str | None, typer.Option(help="Which model of the first file, if it has several.")] = None,
+    head_b: Annotated[str | None, typer.Option(help="Which model of the second file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Tell in which settings and arrays two models differ; exit code 1 if they do."""
+    from dpmodel.interfaces.diff import diff_files
+
+    found = diff_files(model, other, head_a, head_b)
+    print(found.to_json() if as_json else found)
+    if not found.equal:
+        raise typer.Exit(1)
 
 
 @app.command()

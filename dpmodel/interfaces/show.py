@@ -8,20 +8,32 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.io.model import read_model
+from dpmodel.io.model import heads_of, read_model
+from dpmodel.model.settings import ModelSettings
 from dpmodel.module import arrays
 from dpmodel.settings import Settings
 
 
 def show_file(path: Path, head: str | None = None) -> Tree:
-    """Settings, numbers of parameters and provenance of the model in ``path``."""
-    file = read_model(path, head)
+    """Settings, numbers of parameters and provenance of the model in ``path``; its heads if it has several."""
+    several = heads_of(path) if head is None else {}
+    file = None if several else read_model(path, head)
     tree = Tree(Text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
-    tree.add(f"[bold]{file.settings.fitting_net.type}[/] model of {', '.join(file.settings.type_map)}")
+    if file is None:
+        for name, settings in several.items():
+            _heading(tree, settings, f"head {name}: ")
+        tree.add("--head NAME shows one of them")
+        return tree
+    _heading(tree, file.settings)
     _settings(tree.add("settings"), file.settings)
     _parameters(tree.add("parameters"), file)
     _origin(tree.add("origin"), file)
     return tree
+
+
+def _heading(tree: Tree, settings: ModelSettings, name: str = "") -> None:
+    kind, types, also = settings.fitting_net.type, ", ".join(settings.type_map), ", ".join(settings.model_branch_alias)
+    tree.add(Text.assemble(name, (kind, "bold"), f" model of {types}", f" (also called {also})" if also else ""))
 
 
 def _settings(branch: Tree, settings: Settings) -> None:
@@ -53,10 +65,17 @@ def _parameters(branch: Tree, file: ModelFile) -> None:
     for block, size in trained.items():
         branch.add(f"{block}: {size:,}")
     branch.add(f"[bold]in all: {sum(trained.values()):,}[/]")
+    tables = [path for path, _, _ in arrays(file.model) if path.endswith("table.coefficients")]
+    if tables:
+        branch.add(f"compressed: tables in the place of the embedding of {', '.join(map(_block, tables))}")
     bias = ", ".join(
         f"{name} {b:.4f}" for name, b in zip(file.settings.type_map, file.model.out_bias[:, 0], strict=True)
     )
     branch.add(f"energy of each type (eV): {bias}" if file.settings.fitting_net.type == "ener" else f"bias: {bias}")
+
+
+def _block(path: str) -> str:
+    return path.split(".")[1]
 
 
 def _origin(branch: Tree, file: ModelFile) -> None:

@@ -60,6 +60,12 @@ def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> di
     Raises FileError where the file is no such thing, where it and its settings disagree, and where ``head`` is
     needed: the message lists the heads.
     """
+    state, model_params = tensors_and_settings(path)
+    return checkpoint_to_tree(state, model_params, head, os.fspath(path))
+
+
+def tensors_and_settings(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
+    """Tensors by name, and the model section that describes them, of a ``.pt`` or ``.pth`` file; raises FileError."""
     file = os.fspath(path)
     saved = read_torchfile(path)
     if isinstance(saved, Attributes):
@@ -67,12 +73,12 @@ def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> di
             raise FileError(
                 f"{file}: expected deepmd-kit's attribute 'model_def_script', found another TorchScript module"
             )
-        return checkpoint_to_tree(script_state(saved), parse_json(saved["model_def_script"], file), head, file)
+        return script_state(saved), parse_json(saved["model_def_script"], file)
     state = saved.get("model", saved) if isinstance(saved, dict) else saved
     extra = state.get("_extra_state") if isinstance(state, dict) else None
     if not isinstance(extra, dict) or "model_params" not in extra:
         raise FileError(f"{file}: expected a checkpoint of deepmd-kit (with _extra_state), found {describe(saved)}")
-    return checkpoint_to_tree(state, extra["model_params"], head, file)
+    return state, extra["model_params"]
 
 
 def save_checkpoint(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
@@ -99,6 +105,14 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
     raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, branches))}, {what}")
 
 
+def settings_of(branches: Mapping[str, Any], name: str, file: str) -> ModelSettings:
+    """The settings of one of the ``heads``; raises FileError where they cannot be."""
+    try:
+        return ModelSettings.read(branches[name], f"model_params[{name!r}]")
+    except SettingError as error:
+        raise FileError(f"{file}: {error}") from None
+
+
 def checkpoint_to_tree(
     state: Mapping[str, Any], model_params: Any, head: str | None = None, file: str = "checkpoint"
 ) -> dict[str, Any]:
@@ -108,10 +122,7 @@ def checkpoint_to_tree(
     name for messages.  Raises FileError.
     """
     name, script = choose(model_params, head, file)
-    try:
-        settings = ModelSettings.read(script, f"model_params[{name!r}]")
-    except SettingError as error:
-        raise FileError(f"{file}: {error}") from None
+    settings = settings_of({name: script}, name, file)
     prefix = f"model.{name}."
     arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
     tensors = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays

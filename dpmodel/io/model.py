@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import read_checkpoint, save_checkpoint
+from dpmodel.io.checkpoint import heads, read_checkpoint, save_checkpoint, settings_of, tensors_and_settings
 from dpmodel.io.container import FORMATS, read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.model.settings import ModelSettings
 
 READ_ONLY = (".pth",)
 CHECKPOINTS = (".pt", *READ_ONLY)
@@ -24,6 +25,14 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     if head is not None:
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
     return from_tree(read_tree(name), name)
+
+
+def heads_of(path: str | os.PathLike[str]) -> dict[str, ModelSettings]:
+    """The settings of each model of a multi-task checkpoint; of other files nothing.  Raises FileError."""
+    if Path(path).suffix.lower() != ".pt":
+        return {}
+    branches = heads(tensors_and_settings(path)[1])
+    return {name: settings_of(branches, name, os.fspath(path)) for name in branches} if len(branches) > 1 else {}
 
 
 def expect_writable(path: str | os.PathLike[str]) -> None:
