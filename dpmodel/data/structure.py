@@ -81,7 +81,7 @@ def from_ase(
     symbols = atoms.get_chemical_symbols()
     for i, symbol in enumerate(symbols):
         if symbol not in index:
-            raise InputError(f"atom {i} is {symbol!r}, {_unknown_element(symbol, type_map)}")
+            raise InputError(f"atom {i} is {symbol!r}, {unknown_element(symbol, type_map)}")
     cell = atoms.cell.array
     return structures(
         atoms.positions,
@@ -200,7 +200,7 @@ def _check_finite(name: str, a: Array) -> None:
         raise InputError(f"frame {place[0]}{atom}: {name}{list(place)} is {a[place]}")
 
 
-def _unknown_element(symbol: str, type_map: Sequence[str]) -> str:
+def unknown_element(symbol: str, type_map: Sequence[str]) -> str:
     near = get_close_matches(symbol.lower(), [name.lower() for name in type_map], n=1, cutoff=0.5)
     hint = next((f"; did you mean {name!r}?" for name in type_map if [name.lower()] == near), "")
     return f"which the model does not know: it knows {_listed(type_map)}{hint}"

@@ -20,6 +20,7 @@ from dpmodel.data.neighbors import Pairs
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError
 from dpmodel.evaluator import Prediction, Wants
+from dpmodel.interfaces.deviation import force_deviation, summary, virial_deviation
 from dpmodel.potential import Potential, load
 
 Source = str | PathLike[str] | Potential
@@ -146,20 +147,7 @@ def _stress(virial: np.ndarray, volume: float) -> np.ndarray:
 
 
 def deviation(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """How far models disagree, as deepmd-kit reports it.
-
-    Forces (eV/angstrom): over the atoms, the largest, smallest and mean root-mean-square distance of an atom's force
-    vectors from their mean.  Virial (eV/atom): the same over its nine components.
-    """
+    """How far models disagree on a frame: forces in eV/angstrom, virial in eV per atom."""
     forces = np.stack([p.forces[0] for p in predictions if p.forces is not None])
-    virial = np.stack([p.virial[0] for p in predictions if p.virial is not None]) / forces.shape[1]
-    f = np.sqrt(((forces - forces.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0))
-    v = virial.std(axis=0)
-    return {
-        "max_devi_f": float(f.max()),
-        "min_devi_f": float(f.min()),
-        "avg_devi_f": float(f.mean()),
-        "max_devi_v": float(v.max()),
-        "min_devi_v": float(v.min()),
-        "avg_devi_v": float(np.sqrt((v**2).mean())),
-    }
+    virials = np.stack([p.virial[0] for p in predictions if p.virial is not None])
+    return summary(force_deviation(forces), virial_deviation(virials, forces.shape[1]))

@@ -1,7 +1,7 @@
 """The command ``dpmodel``.  Results go to standard output, everything said to people to standard error.
 
-Exit codes: 0 done, 1 models or backends disagree (``compare``), 2 an input that cannot be used, 130 training stopped
-on request.
+Exit codes: 0 done, 1 models or backends disagree (``compare``, ``diff``), 2 an input that cannot be used, 130 training
+stopped on request.
 """
 
 import sys
@@ -145,6 +145,22 @@ def compare_with_labels(
         print(accuracy.as_json(results))
     else:
         Console(highlight=False).print(accuracy.table(results))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, options_metavar="-in FILE [SWITCHES]"
+)
+def lammps(context: typer.Context) -> None:
+    """Run LAMMPS on a script with "pair_style dpmodel model.dp backend torch" in it; see docs/simulations.md.
+
+    All switches of LAMMPS are understood, as in: mpirun -np 4 dpmodel lammps -in in.water -var T 300
+    """
+    from dpmodel.interfaces.cores import share_cores
+
+    share_cores()
+    from dpmodel.interfaces.lammps.launch import run
+
+    run(context.args)
 
 
 @app.command()

@@ -1,0 +1,73 @@
+"""What is read from a LAMMPS object beside its arrays."""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import InputError
+from dpmodel.xp import Array
+
+Lammps = Any
+
+J, M = 1.602176634e-19, 1e-10  # an eV, an angstrom
+UNITS = {  # of energy in eV and of length in angstrom
+    "metal": (1.0, 1.0),
+    "real": (4184.0 / 6.02214076e23 / J, 1.0),
+    "electron": (27.211386245988, 0.529177210903),
+    "si": (1.0 / J, 1.0 / M),
+    "cgs": (1e-7 / J, 1e-2 / M),
+    "micro": (1e-15 / J, 1e-6 / M),
+    "nano": (1e-21 / J, 1e-9 / M),
+}
+INDEX = 0x1FFFFFFF  # the other bits of a neighbour say whether it is bonded
+
+
+def units(lmp: Lammps) -> tuple[float, float]:
+    """LAMMPS' units of energy in eV and of length in angstrom; InputError for ``units lj``."""
+    name = lmp.extract_global("units")
+    if name not in UNITS:
+        raise InputError(
+            f"units {name} have no electronvolt and no angstrom, but the model does: use one of {', '.join(UNITS)}"
+        )
+    return UNITS[name]
+
+
+def atoms(lmp: Lammps, n_local: int) -> tuple[Array, Array, Array]:
+    """Copies of positions (n_all, 3), IDs and types (n_all,): those of this process, then images and ghosts."""
+    n_all = n_local + lmp.extract_setting("nghost")
+    if not n_all:
+        return np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    x, ids, types = (lmp.numpy.extract_atom(name, nelem=n_all)[:n_all] for name in ("x", "id", "type"))
+    return np.array(x), ids.astype(np.int64), types.astype(np.int64)
+
+
+def pairs(lmp: Lammps) -> tuple[Array, Array]:
+    """LAMMPS' full neighbor list of ``pair_style zero``: centre (p,) and neighbour (p,).
+
+    The library gives it atom by atom; the lines below are what a loop in Python can save.
+    """
+    number = lmp.find_pair_neighlist("zero")
+    if number < 0:
+        raise InputError("dpmodel's neighbor list is gone: was pair_style changed? Then unfix dpmodel before")
+    count, element = lmp.get_neighlist_size(number), lmp.lib.lammps_neighlist_element_neighbors
+    atom, length, first = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+    given = ctypes.byref(atom), ctypes.byref(length), ctypes.byref(first)
+    handle, number = lmp.lmp, ctypes.c_int(number)
+    centres, lengths, found = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), []
+    declared, element.argtypes = element.argtypes, None  # checked arguments take three times as long
+    try:
+        for k in range(count):
+            element(handle, number, k, *given)
+            centres[k], lengths[k] = atom.value, length.value
+            if first.value:
+                found.append(ctypes.string_at(first.value, 4 * length.value))
+    finally:
+        element.argtypes = declared
+    neighbors = np.frombuffer(b"".join(found), dtype=np.int32) & INDEX
+    return np.repeat(centres, lengths), neighbors.astype(np.int64)
+
+
+def flush() -> None:
+    """Write what LAMMPS has printed and not yet written."""
+    ctypes.CDLL(None).fflush(None)
