@@ -226,6 +226,6 @@ def _polar(model: Mapping[str, Any], settings: ModelSettings, file: str) -> dict
     if np.any(variables.get("constant_matrix", 0)):
         raise FileError(f"{file}: /model/fitting/@variables/constant_matrix: expected zeros, as PyTorch checkpoints "
                         "do not hold it, found other numbers; write .dp or .yaml instead")  # fmt: skip
-    if "scale" not in variables:
+    if "scale" not in variables or np.all(variables["scale"][:, 0] == getattr(settings.fitting_net, "scale", 1.0)):
         return {}
     return {"fitting_net": settings.fitting_net.model_dump() | {"scale": variables["scale"].ravel().tolist()}}

@@ -38,7 +38,7 @@ NEWER = set(
 SCRIPT_ONLY = {
     "": "data_stat_nbatch data_stat_protect data_bias_nsample finetune_head model_branch_alias info".split(),
     "descriptor": ["seed"],
-    "fitting_net": ["seed", "sel_type", "scale"],
+    "fitting_net": ["seed", "sel_type"],
 }
 SAME = {
     "none": "linear",
@@ -232,6 +232,8 @@ class Reader:
             given["atom_ener"] = []
         if kind == "dos":
             given["numb_dos"] = f.get("dim_out")
+        if kind == "polar":
+            given["scale"] = scale_setting(self.section({"fitting": f}, "fitting", "@variables").get("scale"))
         if kind == "property":
             given["property_name"] = f.get("var_name")
             given.setdefault("distinguish_types", False)
@@ -356,6 +358,12 @@ def tabulated(near: Surroundings, entry: Any, place: str, reader: Reader) -> Sur
     if not table.n_fine <= n_rows:
         reader.fail(f"{place}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
     return replace(near, table=table)
+
+
+def scale_setting(values: Any) -> Any:
+    """The setting that an array of one factor a type amounts to."""
+    listed = np.ravel(values).tolist() if isinstance(values, np.ndarray) else [1.0]
+    return listed[0] if len(set(listed)) == 1 else listed
 
 
 def with_script(given: dict[str, Any], script: Any) -> dict[str, Any]:

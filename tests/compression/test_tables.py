@@ -41,15 +41,6 @@ def test_table_is_that_of_deepmd_kit(tabulated):
     np.testing.assert_allclose(mine.type_table.rows, theirs.type_table.rows, rtol=1e-13)
 
 
-def test_numbers_are_those_of_deepmd_kits_compressed_model():
-    known = np.load(TRAINED / "strip_c.pth.ref.npz")
-    potential = dpmodel.load(TRAINED / "strip_c.pth")
-    p = potential.evaluate(known["coord"], known["atype"], known["box"])
-    np.testing.assert_allclose(p.energy, known["energy"][:, 0], rtol=1e-9)
-    np.testing.assert_allclose(p.forces, known["force"], rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(p.virial, known["virial"], rtol=1e-9, atol=1e-11)
-
-
 def test_compressed_and_plain_model_agree(strip, tabulated):
     """The three-body block is tabulated too."""
     assert tabulated.model.descriptor.three_body.near.table is not None
