@@ -13,6 +13,7 @@ from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import expect_free, staged
 from dpmodel.io.model import expect_writable, read_model, write_model
 from dpmodel.model.settings import ModelSettings
+from dpmodel.module import state
 from dpmodel.testing.structures import asked, mixture
 
 Arrays = dict[str, np.ndarray]
@@ -37,9 +38,9 @@ def write_checked(
 ) -> float:
     """Write ``file``, made from ``original``, once it has been read back and tried; or nothing at all.
 
-    On a small periodic structure of all its types, with NumPy, it must give finite numbers, and those of ``file`` in
-    memory; on one of the types that ``original`` knows too, those of ``original``: energies (but for what the output
-    biases differ by), forces and virials of every atom, or the outputs of another head.
+    Its arrays must be those of ``file`` in memory.  With NumPy, on a small periodic structure of all its types, it must
+    give finite numbers, and on one of the types that ``original`` has, too, the numbers of ``original``: energies (but
+    for what the output biases differ by), forces and virials of every atom, or the outputs of another head.
 
     Returns
     -------
@@ -55,13 +56,15 @@ def write_checked(
     with staged(path, overwrite) as temporary:
         write_model(temporary, file)
         written = read_model(temporary)
+        expect_same_arrays(path, state(written.model), state(file.model))
         every, known = file.settings.type_map, original.settings.type_map
-        worst = expect_equal(path, answers(written, every), answers(file, every), tolerance_of(file.settings))
-        if file is original:
-            return worst
-        same = [name for name in known if name in every]
+        found = answers(written, every)
+        expect_finite(path, found)
+        same = tuple(name for name in known if name in every)
+        if same != every:
+            found = answers(written, same)
         allowed = max(tolerance_of(f.settings) for f in (file, original))
-        return expect_equal(path, answers(written, same), expected(file, original, same), allowed)
+        return expect_equal(path, found, expected(file, original, same), allowed)
 
 
 def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arrays:
@@ -93,16 +96,30 @@ def answers(file: ModelFile, names: Sequence[str]) -> Arrays:
     return {"energies": found.atom_energy[0], "forces": found.forces[0], "virials": found.atom_virial[0]}
 
 
+def expect_same_arrays(path: str | os.PathLike[str], found: Arrays, right: Arrays) -> None:
+    """Raise FileError where an array is not, number for number, the right one."""
+    lost = [name for name, value in right.items() if name not in found or not np.array_equal(found[name], value)]
+    if lost:
+        raise FileError(f"{path}: not written: read back, arrays are not what they were: {', '.join(lost[:3])}")
+
+
+def expect_finite(path: str | os.PathLike[str], found: Arrays) -> None:
+    """Raise FileError where a model gives no numbers."""
+    bad = [name for name, value in found.items() if not np.all(np.isfinite(value))]
+    if bad:
+        raise FileError(
+            f"{path}: not written: on a small structure of its types the model gives {bad[0]} that are NaN or infinite"
+        )
+
+
 def expect_equal(path: str | os.PathLike[str], found: Arrays, right: Arrays, allowed: float) -> float:
-    """The largest difference, relative to the largest number; FileError if it is above ``allowed``, or no number."""
+    """The largest difference, relative to the largest number; FileError if it is above ``allowed``."""
     worst = 0.0
     for name, value in right.items():
-        if not np.all(np.isfinite(found[name]) & np.isfinite(value)):
-            raise FileError(f"{path}: not written: on a small structure of its types the model gives {name} that are "
-                            "NaN or infinite")  # fmt: skip
         difference, scale = float(np.abs(found[name] - value).max()), float(np.abs(value).max())
-        worst = max(worst, difference / scale if scale else difference)
-        if not worst <= allowed:
+        relative = difference / scale if scale else difference
+        if not relative <= allowed:
             raise FileError(f"{path}: not written: read back, the model gives {name} that differ by {difference:.1e} "
                             f"from the original's, of {scale:.1e}; allowed is {allowed:g} of that")  # fmt: skip
+        worst = max(worst, relative)
     return worst
