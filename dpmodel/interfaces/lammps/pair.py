@@ -213,14 +213,19 @@ class Pair:
 
         @wraps(function)
         def run(*given: Any) -> Any:
-            result = function(*given)
-            error, self._error = self._error, None
-            if error is not None:
-                self.lmp.command("timer timeout off")  # or no later run would move
-                raise error
-            return result
+            try:
+                return function(*given)
+            finally:
+                self._raise()
 
         return run
+
+    def _raise(self) -> None:
+        """The error that stopped LAMMPS, if one did, in place of whatever LAMMPS has to say of it."""
+        error, self._error = self._error, None
+        if error is not None:
+            self.lmp.command("timer timeout off")  # or no later run would move
+            raise error
 
 
 def communicator(lmp: Lammps) -> Any:

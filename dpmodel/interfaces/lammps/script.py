@@ -127,7 +127,7 @@ def models_and_options(words: Sequence[str]) -> tuple[list[str], Options]:
     InputError
         For an option that is unknown or has no value, or no good one.
     """
-    first = next((k for k, word in enumerate(words) if word in NAMES), len(words))
+    first = next((k for k, word in enumerate(words) if "." not in word), len(words))  # model files have a suffix
     paths, rest = list(words[:first]), list(words[first:])
     given: dict[str, Any] = {}
     while rest:
