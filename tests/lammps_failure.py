@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -28,6 +29,6 @@ def fail(*given: Any) -> Any:
     return evaluate(*given)
 
 
-pair._evaluate = fail  # type: ignore[method-assign]
-lmp.commands_string("fix 1 all nve\nrun 10")
+with patch.object(pair, "_evaluate", fail):
+    lmp.commands_string("fix 1 all nve\nrun 10")
 (folder / "went_on").touch()
