@@ -243,13 +243,6 @@ def test_show(command: Command, name: str) -> None:
     assert f"rcut = {potential.settings.descriptor.repinit.rcut} angstrom" in result.out
 
 
-def test_show_one_of_several_tasks(command: Command) -> None:
-    line = command.refuses("show", TRAINED / "mt.ckpt-20.pt")
-    assert "head" in line
-    head = line.split("'")[1] if "'" in line else line.split()[-1]
-    assert command("show", TRAINED / "mt.ckpt-20.pt", "--head", head).code == 0
-
-
 def test_version_and_help(command: Command) -> None:
     assert command("--version").out == f"dpmodel {dpmodel.__version__}\n"
     everything = command("--help").out
