@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import dpmodel
 from command_line import Command
+from dpmodel.errors import FileError
+from dpmodel.interfaces.convert import convert_file
 from dpmodel.interfaces.diff import diff_files
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
@@ -113,9 +116,10 @@ def test_targets_that_cannot_be(command: Command, name: str, message: str, tmp_p
     assert os.listdir(tmp_path) == ["folder.dp"]
 
 
-def test_a_directory_that_cannot_be_written(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root
-    assert "no permission to write in" in command.refuses("convert", SINGLE, tmp_path / "a.dp")
+    with pytest.raises(FileError, match=r"a\.dp: cannot be written: no permission to write in"):
+        convert_file(SINGLE, tmp_path / "a.dp", None, None, False, Console())
     assert os.listdir(tmp_path) == []
 
 
