@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from dpmodel.data.graph import build_graph, candidates
@@ -98,6 +99,10 @@ class DPCalculator(Calculator):
         if "descriptor" in properties:
             lead, frame = self.potentials[0], self._structure(self.potentials[0])
             self.results["descriptor"] = lead.describe(frame.positions, frame.types, frame.cell, pbc=frame.pbc)[0]
+
+    def export_properties(self) -> Properties:
+        """``results`` without those that ASE has no name for."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _structure(self, potential: Potential) -> Structure:
         return potential.structure(self.atoms)

@@ -86,6 +86,7 @@ def test_models_disagree_by_the_spread_of_their_forces(potential, atoms):
     driven = atoms.get_forces()
     both = [_forces(p, atoms) for p in others]
     np.testing.assert_allclose(driven, both[0], rtol=1e-12)
+    assert set(atoms.get_properties(["energy", "forces"])) >= {"energy", "forces", "stress"}
     half = 0.5 * np.linalg.norm(both[0] - both[1], axis=1)  # two models: each is this far from the mean
     found = atoms.calc.results["deviation"]
     np.testing.assert_allclose(
