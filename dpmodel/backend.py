@@ -90,10 +90,35 @@ class Engine(Protocol):
         """The library's own Adam for ``parameters``."""
 
 
+class Processes(Protocol):
+    """The processes that train one model together, and this one among them."""
+
+    rank: int  # 0 writes files and talks
+    size: int
+
+    def sum(self, x: Array) -> Array:
+        """The sum of everybody's ``x``, the same to the last bit in every process; all have to call it."""
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def sum(self, x: Array) -> Array:
+        return x
+
+
 class Backend(Protocol):
     """The entry point of a backend's package."""
 
     name: str
+
+    def processes(self) -> Processes:
+        """The processes that the launcher of the library (torchrun, ...) started; ``Alone`` without one.
+
+        To be called before an engine is made.
+        """
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """The library on ``device`` ("cpu", "cuda:0", ...; None: its default), compiling or not (None: its default).

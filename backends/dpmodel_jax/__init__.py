@@ -6,6 +6,7 @@ from dpmodel.xp import register_namespace
 from dpmodel_jax import namespace
 from dpmodel_jax.engine import Engine, find_device, grad_and_aux, grouped, in_turn
 from dpmodel_jax.functional import Fixed, apply, atomic_output, describe, join, split
+from dpmodel_jax.processes import processes
 
 __all__ = [
     "Engine",
@@ -27,6 +28,7 @@ register_namespace(jax.core.Tracer, namespace)  # what jit, grad and vmap put in
 
 class JaxBackend:
     name = "jax"
+    processes = staticmethod(processes)
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Compiling unless told otherwise."""

@@ -15,7 +15,7 @@ from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import isbox
 
-from dpmodel.backend import AdamRule, Transfer
+from dpmodel.backend import AdamRule, Alone, Transfer
 from dpmodel.errors import BackendError
 from dpmodel.run import CACHED, Exchange, Run
 from dpmodel.xp import register_namespace
@@ -82,6 +82,7 @@ class Engine:
 
 class NumpyBackend:
     name = "numpy"
+    processes = Alone  # autograd has no launcher
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         if device not in (None, "cpu"):

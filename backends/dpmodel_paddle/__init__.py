@@ -6,6 +6,7 @@ from dpmodel_paddle.arrays import tensors
 from dpmodel_paddle.derivative import grad_and_aux
 from dpmodel_paddle.engine import Engine, find_device
 from dpmodel_paddle.model import Model, Module
+from dpmodel_paddle.processes import processes
 from dpmodel_paddle.quiet import paddle
 
 __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
@@ -16,6 +17,7 @@ for array_type in (paddle.Tensor, paddle.pir.Value):  # a Value is what a tensor
 
 class PaddleBackend:
     name = "paddle"
+    processes = staticmethod(processes)
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Eager unless asked to compile: static programs take seconds a shape, and are no faster on CPUs."""

@@ -6,6 +6,7 @@ import torch
 from dpmodel.xp import register_namespace
 from dpmodel_torch.engine import Engine, find_device, grad_and_aux
 from dpmodel_torch.model import Model, Module, tensors
+from dpmodel_torch.processes import processes
 
 __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
 
@@ -15,6 +16,7 @@ for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo th
 
 class TorchBackend:
     name = "torch"
+    processes = staticmethod(processes)
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Eager unless asked to compile, which takes about a minute for every new set of sizes."""

@@ -25,12 +25,15 @@ def train_file(
     for task in script.tasks.values():
         if task.loss.half_off:
             told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")
+    processes = backend(name).processes()
+    told = Console(stderr=True, highlight=False, quiet=True) if processes.rank else told
     engine = backend(name).engine(device)
-    if output is not None:
+    if output is not None and processes.rank == 0:
         output.write_text(json.dumps(script.settings.model_dump(), indent=2) + "\n")
-    run = prepare(script, engine, origin, lambda line: told.print(escape(line)))
+    run = prepare(script, engine, origin, lambda line: told.print(escape(line)), processes)
     parameters = sum(value.size for value in run.learner.optimizer.state().values() if value.ndim) // 3
-    told.print(f"{parameters} parameters on {engine.name}, {engine.device}; steps {run.step} to {run.n_steps}")
+    where = f"{engine.name}, {engine.device}" + (f", {processes.size} processes" if processes.size > 1 else "")
+    told.print(f"{parameters} parameters on {where}; steps {run.step} to {run.n_steps}")
     return True if check else _run(run, told)
 
 

@@ -81,17 +81,17 @@ class Batches:
 def open_batches(data: DataSettings, model: ModelSettings, seed: int, name: str, processes: int = 1) -> Batches:
     """Batches from the systems in ``data`` for ``model``; ``name`` tells tasks and training from validation.
 
-    With several ``processes`` a batch has as many frames for each.  Raises FileError and SettingError.
+    Several ``processes`` share batches of as many times the frames.  Raises FileError and SettingError.
     """
     paths = find_systems(data.systems, data.rglob_patterns)
     systems = [System(path, model) for path in paths]
-    sizes = batch_sizes(data, [system.n_atoms for system in systems])
+    sizes = [size * processes for size in batch_sizes(data, [system.n_atoms for system in systems])]
     weights = _shares(data, systems, sizes)
     frames = [_usable(system, data) for system in systems]
     used = [k for k in range(len(systems)) if sizes[k] and len(frames[k]) and weights[k] > 0]
     if not used:
         raise SettingError(f"{name}: no frames are left of {len(systems)} systems, or none may be drawn")
-    chosen = [Source(systems[k], frames[k], sizes[k] * processes) for k in used]
+    chosen = [Source(systems[k], frames[k], sizes[k]) for k in used]
     return Batches(chosen, np.array([weights[k] for k in used]), seed, name)
 
 

@@ -23,6 +23,8 @@ def collate(
     """
     sizes = np.array([(frame.structure.types >= 0).sum() for frame in frames], dtype=np.float64)
     counts = [np.array(float(x)) for x in (len(frames), sizes.sum(), (sizes * sizes).sum())]
+    if not frames[mine]:  # fewer frames than processes: one that is there already, divided by infinity
+        mine, counts = slice(1), [np.array(np.inf)] * 3
     structures = [frame.structure for frame in frames[mine]]
     graph, positions = build_graph(structures, selection), flat_positions(structures)
     if rounded:

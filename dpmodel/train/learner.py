@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.backend import AdamRule, Engine
+from dpmodel.backend import AdamRule, Alone, Engine, Processes
 from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.train.loss import Batch, loss, prefactors, reported
+from dpmodel.train.loss import Batch, Reports, loss, prefactors, reported
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings import AdamWSettings
 from dpmodel.xp import Array, namespace
@@ -26,8 +26,10 @@ class Learner:
     Arrays are held once, under ``task/path`` of the first task that shares them.
     """
 
-    def __init__(self, script: Script, models: Mapping[str, ModelFile], engine: Engine) -> None:
-        self.script, self.engine = script, engine
+    def __init__(
+        self, script: Script, models: Mapping[str, ModelFile], engine: Engine, processes: Processes | None = None
+    ) -> None:
+        self.script, self.engine, self._processes = script, engine, processes or Alone()
         self.files = dict(models)
         self.keys = shared_keys({name: file.model for name, file in models.items()}, script.links)
         held: Arrays = {}
@@ -44,9 +46,9 @@ class Learner:
         self._limit = engine.compile(limited) if script.training.gradient_max_norm else None
 
     def step(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
-        """Learn from one batch; the columns of the learning curve before it."""
+        """Learn from one batch, of which every process may have a part; the columns of the learning curve before it."""
         arguments = self._arguments(task, batch, learning_rate)
-        gradients, total, reports = self._gradients[task](*arguments)
+        gradients, total, reports = self._together(*self._gradients[task](*arguments))
         if self._limit is not None:
             gradients = self._limit(gradients, self._number(self.script.training.gradient_max_norm or 0.0))
         self.optimizer.step(gradients, learning_rate)
@@ -74,6 +76,23 @@ class Learner:
         fixed = {key: self.fixed[key] for key in dict.fromkeys(keys.values()) if key in self.fixed}
         weights = prefactors(self.script.tasks[task].loss, learning_rate, self._start_lr)
         return trained, fixed, native(batch, self.engine), {t: self._number(w) for t, w in weights.items()}
+
+    def _together(self, gradients: Reports, total: Array, reports: Reports) -> tuple[Reports, Array, Reports]:
+        """Sums over the processes, in one message."""
+        if self._processes.size == 1:
+            return gradients, total, reports
+        values = [*gradients.values(), total, *reports.values()]
+        xp = namespace(total)
+        flat = [xp.reshape(xp.astype(value, xp.float64), (-1,)) for value in values]
+        joined = self._processes.sum(xp.concat(flat))
+        summed, start = [], 0
+        for value, part in zip(values, flat, strict=True):
+            stop = start + part.shape[0]
+            summed.append(xp.astype(xp.reshape(joined[start:stop], value.shape), value.dtype))
+            start = stop
+        n = len(gradients)
+        named = dict(zip(gradients, summed[:n], strict=True)), dict(zip(reports, summed[n + 1 :], strict=True))
+        return named[0], summed[n], named[1]
 
     def _number(self, x: float) -> Array:
         return self.engine.native(np.array(x))

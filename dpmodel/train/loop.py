@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from types import FrameType
 from typing import Any
 
-from dpmodel.backend import Engine
+import numpy as np
+
+from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
 from dpmodel.errors import SettingError, TrainingError
@@ -33,15 +34,25 @@ Watch = Callable[[int, str, Columns, float], None]  # step from 1, task, columns
 
 
 class Training:
-    """One run: the learner, its data, and where in the run it is."""
+    """One run: the learner, its data, and where in the run it is.
+
+    With several ``processes`` each learns from its part of every batch, and the first one writes.
+    """
 
     def __init__(
-        self, script: Script, data: Mapping[str, Data], start: Checkpoint, engine: Engine, *, append: bool = False
+        self,
+        script: Script,
+        data: Mapping[str, Data],
+        start: Checkpoint,
+        engine: Engine,
+        processes: Processes | None = None,
+        *,
+        append: bool = False,
     ) -> None:
         """Go on from ``start``; ``append`` to the learning curve."""
-        self.script, self.data, self.engine = script, data, engine
+        self.script, self.data, self.engine, self.processes = script, data, engine, processes or Alone()
         self.step, self.n_steps = start.step, number_of_steps(script, data)
-        self.learner = Learner(script, start.models, engine)
+        self.learner = Learner(script, start.models, engine, self.processes)
         if start.optimizer:
             self.learner.optimizer.load(start.optimizer)
         self._rate = schedule(script.settings.learning_rate, self.n_steps)
@@ -63,11 +74,12 @@ class Training:
         Raises TrainingError if the loss is no longer a number; the last checkpoint is then from before.
         """
         training = self.script.training
-        self._curve = _curve(self.script, self.data, self._append) if training.disp_training else None
-        self._board = _board(self.script) if training.tensorboard else None
+        first = self.processes.rank == 0
+        self._curve = _curve(self.script, self.data, self._append) if first and training.disp_training else None
+        self._board = _board(self.script) if first and training.tensorboard else None
         with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
             following = self._read(self.step)
-            while self.step < self.n_steps and not stop.is_set():
+            while self.step < self.n_steps and not self._anybody(stop.is_set()):
                 batch, task = following.result(), self._turns(self.step)[0]
                 following = self._read(self.step + 1)
                 self._learn(task, batch, watch)
@@ -77,6 +89,10 @@ class Training:
             if self._saved != self.step or refit:
                 self._save(refit)
         return self.step >= self.n_steps
+
+    def _anybody(self, flag: bool) -> bool:
+        """Whether ``flag`` is set in any process: all stop after the same step."""
+        return float(self.engine.numpy(self.processes.sum(self.engine.native(np.array([float(flag)]))))[0]) > 0.0
 
     def _learn(self, task: str, batch: Batch, watch: Watch) -> None:
         """One step and what is written after it."""
@@ -109,7 +125,7 @@ class Training:
             found = {name: _mean([(1.0, c) for c in values]) for name, values in self._sums.items()}
         for name in self.script.tasks:
             if name not in found:
-                batch = self._submit(name, partial(self.data[name].train.frames, self.step)).result()
+                batch = self._collated(name, self.data[name].train.frames(self.step))
                 found[name] = self.learner.evaluate(name, batch, rate)
         return found
 
@@ -131,15 +147,13 @@ class Training:
     # --- data ---
 
     def _read(self, step: int) -> "Future[Batch]":
-        """The batch of a step, made while another one is learnt from."""
+        """This process's part of the batch of a step, made while another one is learnt from."""
         task, number = self._turns(step)
-        return self._submit(task, partial(self.data[task].train.frames, number))
+        mine = slice(self.processes.rank, None, self.processes.size)
+        return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), mine))
 
-    def _submit(self, task: str, frames: Callable[[], list[Frame]]) -> "Future[Batch]":
-        return self._reader.submit(lambda: self._collated(task, frames()))
-
-    def _collated(self, task: str, frames: list[Frame]) -> Batch:
-        return collate(frames, self._selections[task], rounded=self.engine.rounds_shapes)
+    def _collated(self, task: str, frames: list[Frame], mine: slice = slice(None)) -> Batch:
+        return collate(frames, self._selections[task], mine=mine, rounded=self.engine.rounds_shapes)
 
     # --- what is kept ---
 
@@ -162,12 +176,14 @@ class Training:
 
     def _save(self, refit: bool = False) -> None:
         """Write a checkpoint; ``refit``: with output biases fitted again."""
+        self._saved = self.step
+        if self.processes.rank:
+            return
         if self._average is not None:
             averaged = self.learner.models(self._average.parameters)
             self._shelves[1].put(Checkpoint(self._refitted(averaged) if refit else averaged, self.step))
         now = self.checkpoint()
         self._shelves[0].put(replace(now, models=self._refitted(now.models)) if refit else now)
-        self._saved = self.step
 
 
 class Average:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpmodel.backend import Engine
+from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.surgery.bias import with_fitted_bias
@@ -40,15 +40,24 @@ class Origin:
             raise SettingError("model_branch and use_pretrain_script go with finetune")
 
 
-def prepare(script: Script, engine: Engine, origin: Origin | None = None, tell: Tell = lambda _: None) -> Training:
-    """The run that ``script`` describes, its data opened, its models made or read; raises what is wrong with them."""
-    origin = origin or Origin()
-    data = open_data(script)
+def prepare(
+    script: Script,
+    engine: Engine,
+    origin: Origin | None = None,
+    tell: Tell = lambda _: None,
+    processes: Processes | None = None,
+) -> Training:
+    """The run that ``script`` describes, its data opened, its models made or read; raises what is wrong with them.
+
+    Every one of several ``processes`` prepares the same.
+    """
+    origin, processes = origin or Origin(), processes or Alone()
+    data = open_data(script, processes.size)
     for name, d in data.items():
         frames = sum(len(source.frames) for source in d.train.sources)
         tell(f"{name}: {frames} frames of {d.systems} systems, {d.train.epoch} batches to see all of them")
     if origin.restart is not None or origin.init_model is not None:
-        return _read(script, data, engine, origin, tell)
+        return _read(script, data, engine, processes, origin, tell)
     pretrained = _Pretrained(script, origin) if origin.finetune is not None else None
     if pretrained is not None:
         script = pretrained.script
@@ -58,21 +67,23 @@ def prepare(script: Script, engine: Engine, origin: Origin | None = None, tell: 
     models = fresh_models(script, data, crowd)
     if pretrained is not None:
         models = pretrained.models(models, data, engine)
-    return Training(script, data, Checkpoint(models), engine)
+    return Training(script, data, Checkpoint(models), engine, processes)
 
 
-def _read(script: Script, data: dict[str, Data], engine: Engine, origin: Origin, tell: Tell) -> Training:
+def _read(
+    script: Script, data: dict[str, Data], engine: Engine, processes: Processes, origin: Origin, tell: Tell
+) -> Training:
     """A run that goes on, or a new one from the arrays of a file."""
     file = latest(origin.restart or origin.init_model or "")
     found = read(file)
     script = settled_by_file(script, found.models, str(file))
     models = loaded_models(script, found.models, str(file))
     if origin.restart is None:
-        return Training(script, data, Checkpoint(models), engine)
+        return Training(script, data, Checkpoint(models), engine, processes)
     if not found.optimizer:
         tell(f"{file} says nothing of the optimizer: it starts anew at step {found.step}")
     start = Checkpoint(models, found.step, found.optimizer, found.ema)
-    return Training(script, data, start, engine, append=True)
+    return Training(script, data, start, engine, processes, append=True)
 
 
 class _Pretrained:
