@@ -11,6 +11,14 @@ from dpmodel.types import Graph
 from dpmodel.xp import Array
 
 
+class Atoms(NamedTuple):
+    """Those of a process, then their images and the ghosts."""
+
+    x: Array  # (n_all, 3) angstrom
+    ids: Array  # (n_all,)
+    types: Array  # (n_all,) LAMMPS' types
+
+
 class Domain(NamedTuple):
     """``A`` atoms, first the ``N`` that this process owns: at least one, a virtual one if it owns none."""
 
@@ -23,11 +31,12 @@ class Domain(NamedTuple):
     halo: Halo
 
 
-def domain(x: Array, ids: Array, types: Array, n_local: int, centre: Array, end: Array, comm: Comm) -> Domain:
+def domain(atoms: Atoms, n_local: int, centre: Array, end: Array, cutoff: float, comm: Comm) -> Domain:
     """The domain of a process of ``comm`` with ``n_local`` atoms, which come before their images and ghosts.
 
-    ``x`` (n_all, 3) angstrom, ``ids``, ``types`` (n_all,); pairs of neighbours from ``centre`` (p,) to ``end`` (p,).
+    Pairs of neighbours from ``centre`` (p,) to ``end`` (p,); those beyond ``cutoff`` (angstrom) are left out.
     """
+    x, ids, types = atoms
     own = ids[:n_local]
     ghosts, image = np.unique(ids[n_local:], return_index=True)
     is_foreign = ~np.isin(ghosts, own)
@@ -41,13 +50,9 @@ def domain(x: Array, ids: Array, types: Array, n_local: int, centre: Array, end:
     places = np.append(x, np.zeros((1, 3)), axis=0)[kept]
     row = _rows(ids, all_ids[kept])
     vector = x[end] - x[centre]
-    edges = Edges(
-        centre=centre,
-        neighbor=row[end],
-        shift=x[end] - places[row[end]],
-        vector=vector,
-        distance=np.sqrt(np.einsum("pk,pk->p", vector, vector)),
-    )
+    distance = np.sqrt(np.einsum("pk,pk->p", vector, vector))
+    near = np.flatnonzero(distance <= cutoff + ROUNDING)
+    edges = Edges(centre[near], row[end[near]], (x - places[row])[end[near]], vector[near], distance[near])
     smallest = min(zip(own.tolist(), types.tolist(), strict=False), default=(np.inf, 0))
     return Domain(places, all_types[kept], all_ids[kept], n, edges, min(comm.allgather(smallest))[1], halo)
 

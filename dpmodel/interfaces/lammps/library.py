@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import InputError
+from dpmodel.interfaces.lammps.domain import Atoms
 from dpmodel.xp import Array
 
 Lammps = Any
@@ -33,13 +34,13 @@ def units(lmp: Lammps) -> tuple[float, float]:
     return UNITS[name]
 
 
-def atoms(lmp: Lammps, n_local: int) -> tuple[Array, Array, Array]:
-    """Copies of positions (n_all, 3), IDs and types (n_all,): those of this process, then images and ghosts."""
+def atoms(lmp: Lammps, n_local: int, length: float) -> Atoms:
+    """Copies of what LAMMPS has on this process; ``length``: its unit in angstrom."""
     n_all = n_local + lmp.extract_setting("nghost")
     if not n_all:
-        return np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return Atoms(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     x, ids, types = (lmp.numpy.extract_atom(name, nelem=n_all)[:n_all] for name in ("x", "id", "type"))
-    return np.array(x), ids.astype(np.int64), types.astype(np.int64)
+    return Atoms(x * length, ids.astype(np.int64), types.astype(np.int64))
 
 
 def pairs(lmp: Lammps) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ from dpmodel.data.neighbors import ROUNDING, find_pairs
 from dpmodel.data.structure import unknown_element
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
-from dpmodel.interfaces.lammps.domain import Domain, domain, graph_of
+from dpmodel.interfaces.lammps.domain import Atoms, Domain, domain, graph_of
 from dpmodel.interfaces.lammps.library import Lammps, atoms, flush, pairs, units
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
@@ -107,6 +107,7 @@ class Pair:
         self.comm = communicator(lmp)
         self.energy_unit, self.length_unit = units(lmp)
         self.type_of = [type_table(lmp, potential, elements) for potential in potentials]
+        self.cutoff = max(potential.cutoff for potential in potentials)
         self.fparam = [frame_parameters(potential, fparam) for potential in potentials]
         self.exits = exits or self.comm.size > 1
         self._last_step: int | None = None
@@ -143,17 +144,15 @@ class Pair:
         return results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
 
     def _domain(self, n_local: int, is_first: bool) -> Domain:
-        x, ids, types = atoms(self.lmp, n_local)
-        x *= self.length_unit
+        found = atoms(self.lmp, n_local, self.length_unit)
         centre, end = pairs(self.lmp)
         if is_first:
-            known = self.type_of[0][types] >= 0
-            self._check_list(x, known, n_local, centre, end)
-        return domain(x, ids, types, n_local, centre, end, self.comm)
+            self._check_list(found, n_local, centre, end)
+        return domain(found, n_local, centre, end, self.cutoff, self.comm)
 
-    def _check_list(self, x: Array, known: Array, n_local: int, centre: Array, end: Array) -> None:
+    def _check_list(self, found: Atoms, n_local: int, centre: Array, end: Array) -> None:
         """LAMMPS leaves out pairs that are bonded or excluded, which no potential of many bodies could bear."""
-        cutoff = max(potential.cutoff for potential in self.potentials)
+        x, known, cutoff = found.x, self.type_of[0][found.types] >= 0, self.cutoff
         every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, known)
         mine = every.centre < n_local
         kept = known[centre] & known[end]
