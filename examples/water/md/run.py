@@ -1,0 +1,131 @@
+"""Water at constant energy and at constant pressure, in LAMMPS and in ASE, and plots of what came out.
+
+    python run.py                     all of it; an hour on one core
+    python run.py --steps 200         to see that it works
+    python run.py --plot-only         the plots once more
+
+Everything goes to ``results.tmp``, the plot to ``water_md.svg`` and the numbers below it to standard output.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from ase import Atoms
+from ase.geometry.rdf import get_rdf
+from ase.io import read, write
+
+from dpmodel.data.systems import System
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.tmp"
+ENSEMBLES = {"nve": "constant energy", "npt": "300 K, 1 bar"}
+ENGINES = {"lammps": "LAMMPS", "ase": "ASE"}
+RADIUS = 4.7  # angstrom: half of the box
+
+
+def start() -> Atoms:
+    """32 molecules of a frame that no model here was trained on, at 300 K."""
+    system = System(HERE.parent / "data" / "valid_32")
+    frame = system.frame(len(system) - 1).structure
+    assert frame.cell is not None
+    atoms = Atoms([system.type_map[t] for t in frame.types], frame.positions, cell=frame.cell, pbc=True)
+    atoms.wrap()
+    return atoms
+
+
+def simulate(given: argparse.Namespace) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    atoms = start()
+    write(RESULTS / "water.xyz", atoms)
+    write(RESULTS / "water.data", atoms, format="lammps-data", specorder=["O", "H"], masses=True)
+    for name in ("in.nve", "in.npt", "output.lammps"):
+        shutil.copy(HERE / name, RESULTS)
+    installed = Path(sys.executable).parent
+    model, steps = given.model.resolve(), str(given.steps)
+    for ensemble in ENSEMBLES:
+        lammps = [installed / "dpmodel", "lammps", "-in", f"in.{ensemble}", "-log", f"lammps_{ensemble}.log"]
+        switches = ["-screen", "none", "-var", "steps", steps, "-var", "backend", given.backend, "-var", "model", model]
+        options = ["--steps", steps, "--backend", given.backend, "--model", model]
+        commands = {
+            "lammps": [installed / "mpirun", "-np", given.processes, *lammps, *switches],
+            "ase": [sys.executable, HERE / "ase_md.py", ensemble, *options],
+        }
+        for engine in given.engines:
+            print(f"{ENGINES[engine]}, {ENSEMBLES[ensemble]}, {steps} steps", flush=True)
+            subprocess.run(list(map(str, commands[engine])), cwd=RESULTS, check=True)
+
+
+def frames(engine: str, ensemble: str) -> Iterator[Atoms]:
+    """The second half of a trajectory."""
+    found: Any = (
+        read(RESULTS / f"lammps_{ensemble}.dump", index=":", format="lammps-dump-text")
+        if engine == "lammps"
+        else read(RESULTS / f"ase_{ensemble}.traj", index=":")
+    )
+    yield from found[len(found) // 2 :]
+
+
+def distribution(engine: str, ensemble: str, elements: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Radial distribution function, averaged over frames."""
+    radius = min(RADIUS, *(0.499 * min(atoms.cell.lengths()) for atoms in frames(engine, ensemble)))
+    each = [get_rdf(atoms, radius, 120, elements=elements) for atoms in frames(engine, ensemble)]
+    return each[0][1], np.mean([g for g, _ in each], axis=0)
+
+
+def plot(output: Path) -> None:
+    figure, ((energy, temperature), (density, pairs)) = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    n_atoms = len(start())
+    for engine, name in ENGINES.items():
+        for ensemble, words in ENSEMBLES.items():
+            path = RESULTS / f"{engine}_{ensemble}.txt"
+            if not path.exists():
+                continue
+            time, kelvin, _, total, volume = np.loadtxt(path).T
+            if ensemble == "nve":
+                energy.plot(time, 1e3 * (total - total[0]) / n_atoms, lw=0.8, label=name)
+                drift = np.polyfit(time, total, 1)[0] / n_atoms
+                print(f"{name}: drift of the energy {drift:.2e} eV/atom/ps over {time[-1]:.2f} ps")
+            else:
+                density.plot(time, 32 * 18.015 / 0.602214076 / volume, lw=0.8, label=name)
+            temperature.plot(time, kelvin, lw=0.8, label=f"{name}, {words}")
+            half = len(time) // 2
+            print(f"{name}, {words}: {kelvin[half:].mean():.0f} K in the second half")
+    for elements, label in (((8, 8), "O-O"), ((8, 1), "O-H")):
+        for (engine, name), style in zip(ENGINES.items(), ("-", ":"), strict=True):
+            if (RESULTS / f"{engine}_nve.txt").exists():
+                pairs.plot(*distribution(engine, "nve", elements), style, label=f"{label}, {name}")
+    energy.set(xlabel="time (ps)", ylabel="total energy (meV/atom)", title="Constant energy")
+    temperature.set(xlabel="time (ps)", ylabel="temperature (K)")
+    density.set(xlabel="time (ps)", ylabel="density (g/cm³)", title="300 K, 1 bar")
+    pairs.set(xlabel="distance (Å)", ylabel="radial distribution", ylim=(0, 4), xlim=(0.5, RADIUS))
+    for axes in (energy, temperature, density, pairs):
+        axes.legend(fontsize=7, frameon=False)
+    figure.savefig(output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=HERE.parent / "water.dp")
+    parser.add_argument("--backend", default="torch", help="numpy torch jax paddle")
+    parser.add_argument("--steps", type=int, default=5000, help="of 0.5 fs")
+    parser.add_argument("--processes", type=int, default=1, help="of LAMMPS")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--plot-only", action="store_true")
+    parser.add_argument("--output", type=Path, default=HERE / "water_md.svg")
+    given = parser.parse_args()
+    mpl.use("Agg")
+    if not given.plot_only:
+        simulate(given)
+    plot(given.output)
+
+
+if __name__ == "__main__":
+    main()
