@@ -36,14 +36,15 @@ class Draw:
         return self._empty(shape) if self.seed is None else self._as(self._rng().uniform(low, high, shape))
 
     def full(self, shape: tuple[int, ...], value: float) -> np.ndarray:
-        return self._as(np.full(shape, value))
+        """The same value everywhere."""
+        return self._empty(shape, value) if self.seed is None else self._as(np.full(shape, value))
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed or 0, zlib.crc32(self.path.encode())])
 
-    def _empty(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _empty(self, shape: tuple[int, ...], value: float = 0.0) -> np.ndarray:
         """Of the right shape, without memory of its own: settings of a file may ask for more than there is."""
-        return np.broadcast_to(np.empty((), self.numpy_dtype), shape)
+        return np.broadcast_to(self._as(np.asarray(value)), shape)
 
     def _as(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, dtype=self.numpy_dtype)

@@ -38,6 +38,7 @@ from dpmodel.errors import SettingError
 
 Problem = tuple[tuple[int | str, ...], str]
 
+MANY = 50  # problems that a message lists
 ANY = object()
 """In ``Settings.ignored``: a key that may have any value."""
 
@@ -97,7 +98,7 @@ class Settings(BaseModel):
         Raises
         ------
         SettingError
-            Naming every unknown, missing, ill-typed or inconsistent setting by its path.
+            Naming every unknown, missing, ill-typed or inconsistent setting by its path (of hundreds the first ones).
         """
         try:
             return cls.model_validate(data)
@@ -105,7 +106,8 @@ class Settings(BaseModel):
             lines = [f"{_dotted(path, e['loc']) or 'input'} {e['msg']}" for e in error.errors()]
         if len(lines) == 1:
             raise SettingError(lines[0])
-        raise SettingError(f"{len(lines)} settings cannot be used:\n" + "\n".join(f"  {line}" for line in lines))
+        shown = lines if len(lines) <= MANY else [*lines[:MANY], f"and {len(lines) - MANY} more"]
+        raise SettingError(f"{len(lines)} settings cannot be used:\n" + "\n".join(f"  {line}" for line in shown))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield ``(dotted path from here, message)`` for what is wrong between settings that are fine by themselves."""
@@ -173,8 +175,8 @@ class Settings(BaseModel):
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
         what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))
         unit = _extra(field).get("unit", "") if kind in _BOUNDS else ""
-        names = re.findall(r"'(\w+)'", what) if isinstance(value, str) else ()
-        return loc, f"should be {what}{' ' * bool(unit)}{unit}, got {_short(value)}{nearest(str(value), names)}"
+        meant = nearest(value, re.findall(r"'(\w+)'", what)) if isinstance(value, str) else ""
+        return loc, f"should be {what}{' ' * bool(unit)}{unit}, got {_short(value)}{meant}"
 
 
 _BOUNDS = {
@@ -252,13 +254,14 @@ def _failure(title: str, problems: list[Problem]) -> ValidationError:
 # The reference page
 
 
-def reference(cls: type[Settings], path: str = "") -> str:
-    """Markdown tables of every setting of ``cls`` and of the sections inside it."""
+def reference(cls: type[Settings], path: str = "", leave_out: tuple[str, ...] = ()) -> str:
+    """Markdown tables of every setting of ``cls`` but those of ``leave_out``, and of the sections inside it."""
     schema = cls.model_json_schema()
     rows = [f"### `{path or cls.__name__}`", "", _first_line(cls), ""]
     rows += ["| setting | allowed | default | unit | meaning |", "|---|---|---|---|---|"]
     inner = []
-    for name, field in cls.model_fields.items():
+    for name in (name for name in cls.model_fields if name not in leave_out):
+        field = cls.model_fields[name]
         rows.append(_row(name, schema["properties"][name]))
         sections = list(_sections(field.annotation))
         for section in sections:

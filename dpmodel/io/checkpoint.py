@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.deepmd import Reader, stored
+from dpmodel.io.deepmd import Reader, empty_model, stored
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
 from dpmodel.io.template import Leaf, model_template
 from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from dpmodel.io.tree import parse_json
-from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state as arrays_of
 from dpmodel.settings import nearest
@@ -143,7 +142,7 @@ class _Loader:
             raise FileError(
                 f"{file}: expected tensors of {layers} repformer layers, found {len(tensors)} tensors in all"
             )
-        self.mould = build(settings, seed=None)
+        self.mould = empty_model(settings, file)
         self.used: set[str] = {"min_nbor_dist"}
 
     def model(self) -> dict[str, Any]:

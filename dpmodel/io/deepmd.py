@@ -12,7 +12,7 @@ import numpy as np
 from dpmodel.dpa2.repinit import Surroundings
 from dpmodel.dpa2.settings import DEFAULT_EPSILON
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.node import describe
+from dpmodel.io.node import describe, same
 from dpmodel.io.template import FITTINGS, Leaf, model_template
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
@@ -39,14 +39,6 @@ SCRIPT_ONLY = {
     "": "data_stat_nbatch data_stat_protect data_bias_nsample finetune_head model_branch_alias info".split(),
     "descriptor": ["seed"],
     "fitting_net": ["seed", "sel_type"],
-}
-SAME = {
-    "none": "linear",
-    "": "linear",
-    "gelu_tf": "gelu",
-    "default": "float64",
-    "double": "float64",
-    "single": "float32",
 }
 
 
@@ -89,7 +81,7 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
         raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
     reader = Reader(file)
     settings = reader.settings(tree["model"], tree.get("model_def_script"))
-    mould = with_tables(build(settings, seed=None), tree["model"]["descriptor"], reader)
+    mould = with_tables(empty_model(settings, file), tree["model"]["descriptor"], reader)
     arrays = reader.arrays(model_template(settings, mould), tree["model"])
     constants = {path: value for path, value in state(mould).items() if path.endswith("type_embedding.features")}
     model = Rebuilder(mould)(arrays | constants)
@@ -99,6 +91,14 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
                 f"{file}: {reader.place[path]}: expected shape {words} = {want}, found {tuple(value.shape)}"
             )
     return ModelFile(settings, model, {key: deepcopy(value) for key, value in tree.items() if key != "model"})
+
+
+def empty_model(settings: ModelSettings, file: str) -> Model:
+    """The model that ``settings`` describe, to be filled: its arrays take no memory."""
+    try:
+        return build(settings, seed=None)
+    except ValueError:
+        raise FileError(f"{file}: /model: the settings ask for arrays that no memory could hold") from None
 
 
 def to_tree(model_file: ModelFile) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class Reader:
         """As many repformer layers as the settings say: building more would take whatever time they ask for."""
         layers = self.section(d, "repformers_variable").get("repformer_layers")
         asked = self.section(d, "repformer_args").get("nlayers")
-        if not isinstance(layers, list) or len(layers) != asked:
+        if not isinstance(layers, list) or type(asked) is not int or len(layers) != asked:
             place = "/model/descriptor/repformers_variable/repformer_layers"
             self.fail(place, f"a list of nlayers = {describe(asked)} layers", layers)
 
@@ -226,8 +226,9 @@ class Reader:
             "property": {"task_dim", "intensive", "distinguish_types"},
         }.get(kind, set())
         given = {name: f[name] for name in names if name in f} | {"type": kind}
-        if given.get("trainable") and len(set(given["trainable"])) == 1:
-            given["trainable"] = given["trainable"][0]
+        flags = given.get("trainable")
+        if isinstance(flags, list) and flags and all(flag is flags[0] for flag in flags):
+            given["trainable"] = flags[0]
         if kind == "ener" and given.get("atom_ener") is None:
             given["atom_ener"] = []
         if kind == "dos":
@@ -377,20 +378,3 @@ def with_script(given: dict[str, Any], script: Any) -> dict[str, Any]:
         else:
             result |= known
     return result
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two copies of a setting agree, synonyms and case of names aside."""
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, str) or isinstance(b, str):
-        return canonical(a) == canonical(b)
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
-
-
-def canonical(name: Any) -> Any:
-    if name is None:
-        return "linear"  # an activation that is not there
-    if not isinstance(name, str):
-        return name
-    return SAME.get(name.lower(), "linear" if name.lower() == "linear" else name)

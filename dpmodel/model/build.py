@@ -1,5 +1,7 @@
 """From settings to a model, and from a model's settings to the neighbours it wants."""
 
+import numpy as np
+
 from dpmodel.dpa2.build import build_descriptor
 from dpmodel.draw import Draw
 from dpmodel.model.fitting import Fitting
@@ -48,9 +50,8 @@ def network_width(s: FittingSettings, g2_dim: int) -> int:
 
 def polar_scale(s: FittingSettings, n_types: int, draw: Draw) -> Array:
     """Factors of the polarizability, (n_types, 1)."""
-    scale = draw.full((n_types, 1), 1.0)
-    scale[:, 0] = getattr(s, "scale", 1.0)
-    return scale
+    scale = np.reshape(getattr(s, "scale", 1.0), (-1, 1))
+    return draw.full((n_types, 1), 1.0) * scale.astype(draw.numpy_dtype)
 
 
 def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:

@@ -1,0 +1,121 @@
+"""Files that are whole, and say impossible things about a model: one clear error, in little time and memory."""
+
+import copy
+import tracemalloc
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpmodel.errors import FileError
+from dpmodel.io.checkpoint import checkpoint_to_tree, tree_to_checkpoint
+from dpmodel.io.container import read_tree
+from dpmodel.io.deepmd import from_tree
+from reference_cases import HERE
+
+MODELS = ["all_updates", "strip_three_body", "fparam_aparam", "head_polar", "head_property", "econf"]
+MEMORY = 1e8  # bytes; the files have 3e5
+many = settings(max_examples=250, deadline=10_000)
+
+
+@cache
+def valid(name: str) -> dict[str, Any]:
+    return read_tree(HERE / name / "model.dp")
+
+
+def places(tree: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The keys that lead to every value of a tree, however deep."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
+    return [p for key in keys for p in [(*place, key), *places(tree[key], (*place, key))]]
+
+
+NUMBERS = [0, -1, 1, 2, 3, 10**6, 10**9, 2**31, 2**63, 10**30, 0.5, 1e300, float("inf"), float("nan"), True, False]
+TEXTS = ["", "O", "ener", "polar", "dpa2", "x" * 10_000]
+OTHERS: list[Any] = [None, [], {}, [[]], [None], {"a": 1}, {"@class": "Layer"}]
+ARRAYS: list[Any] = [np.zeros(0), np.zeros(()), np.zeros((3, 0)), np.full((2, 2), np.nan), np.ones((1,) * 32)]
+ARRAYS += [np.arange(4), np.zeros(3, bool), np.array(["text"]), np.array([1j])]
+values = st.sampled_from([*NUMBERS, *TEXTS, *OTHERS, *ARRAYS]).map(copy.deepcopy)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, valid: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """A ``valid`` tree with one to three values deleted, replaced, repeated, or exchanged for others of its own."""
+    tree = copy.deepcopy(valid(draw(st.sampled_from(MODELS))))
+    for _ in range(draw(st.integers(1, 3))):
+        every = places(tree)
+        if not every:
+            break
+        *parents, key = draw(st.sampled_from(every))
+        inner = value_at(tree, parents)
+        action = draw(st.sampled_from(["delete", "replace", "exchange", "list", "add"]))
+        if action == "delete":
+            del inner[key]
+        elif action == "list":
+            inner[key] = [inner[key]] * draw(st.sampled_from([0, 1, 2, 1000]))
+        elif action == "exchange":
+            inner[key] = copy.deepcopy(value_at(tree, draw(st.sampled_from(every))))
+        elif action == "add" and isinstance(inner, dict):
+            inner[draw(st.sampled_from(["@version", "compress", "extra", "type", "trainable"]))] = draw(values)
+        else:
+            inner[key] = draw(values)
+    return tree
+
+
+def value_at(tree: Any, place: Sequence[Any]) -> Any:
+    for key in place:
+        tree = tree[key]
+    return tree
+
+
+def at_most_one_error(function: Callable[..., Any], *arguments: Any) -> None:
+    """FileError that names the file, or nothing; and little memory."""
+    message = "file.dp: "
+    tracemalloc.start()
+    try:
+        function(*arguments)
+    except FileError as error:
+        message = str(error)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert message.startswith("file.dp: "), message[:200]
+    assert len(message) < 20_000
+    assert peak < MEMORY
+
+
+@many
+@pytest.mark.filterwarnings("ignore:old names of settings")
+@given(tree=spoilt(valid))
+def test_trees(tree: dict[str, Any]) -> None:
+    at_most_one_error(from_tree, tree, "file.dp")
+
+
+@cache
+def checkpoint(name: str) -> dict[str, Any]:
+    tree = copy.deepcopy(valid(name))
+    tree["model"]["fitting"]["@variables"].pop("constant_matrix", None)
+    return tree_to_checkpoint(tree)
+
+
+@many
+@pytest.mark.filterwarnings("ignore:old names of settings")
+@given(state=spoilt(checkpoint))
+def test_checkpoints(state: dict[str, Any]) -> None:
+    def read() -> None:
+        extra = state.get("_extra_state")
+        params = extra.get("model_params") if isinstance(extra, dict) else None
+        from_tree(checkpoint_to_tree(state, params, None, "file.dp"), "file.dp")
+
+    at_most_one_error(read)
+
+
+@many
+@pytest.mark.filterwarnings("ignore:old names of settings")
+@given(params=spoilt(lambda name: checkpoint(name)["_extra_state"]["model_params"]))
+def test_settings_of_checkpoints(params: dict[str, Any]) -> None:
+    """Most of the damage in the small part that says how large everything is."""
+    at_most_one_error(checkpoint_to_tree, checkpoint("all_updates"), params, None, "file.dp")
