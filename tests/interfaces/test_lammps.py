@@ -12,11 +12,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from dpmodel.errors import InputError
+from dpmodel.errors import DpmodelError, FileError, InputError, NeighborOverflowWarning
+from dpmodel.evaluator import Evaluator
 from dpmodel.interfaces.deviation import force_deviation
 from dpmodel.interfaces.lammps import Pair, attach
 from dpmodel.interfaces.lammps.library import UNITS
 from dpmodel.io.model import write_model
+from dpmodel.model.predict import EnergyForces
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
 from engines import CHOSEN, engine_of
@@ -32,6 +34,7 @@ from lammps_systems import (
     stress_of,
 )
 from random_models import random_model
+from small_water import REFORM
 
 TESTS = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -296,6 +299,19 @@ def test_frame_parameters() -> None:
     np.testing.assert_allclose(lmp.get_thermo("pe"), p.energy[0], rtol=1e-12)
 
 
+def test_jax_compiles_a_trajectory_few_times() -> None:
+    """Numbers of neighbors change at every step; the sizes of the arrays, once they have grown, do not."""
+    lmp = lammps_with(BOX)
+    attach(lmp, [potential("jax")], ["O", "H"])
+    engine: Any = engine_of("jax")
+    start = engine.compilations
+    lmp.commands_string("velocity all create 9000 1\ntimestep 0.002\nfix 1 all nve\nrun 5")
+    first = engine.compilations
+    lmp.command("run 60")
+    assert 1 <= first - start <= 2
+    assert engine.compilations - first <= 1
+
+
 # --- model deviation ---
 
 
@@ -375,6 +391,41 @@ def test_what_happens_to_one_process_happens_to_all(how: str, tmp_path: Path) ->
         time.sleep(0.1)
 
 
+def test_after_an_error_a_script_takes_no_further_step() -> None:
+    lmp = lammps_with(BOX)
+    pair = attach(lmp, [potential()], ["O", "H"])
+    with patch.object(pair, "_evaluate", side_effect=OSError("first")), pytest.raises(OSError, match="first"):
+        lmp.commands_string("fix 1 all nve\nrun 5\nrun 5")
+    assert lmp.extract_global("ntimestep") == 0
+
+
+def test_numbers_that_are_none_stop_the_run() -> None:
+    lmp = lammps_with(BOX)
+    attach(lmp, [potential()], ["O", "H"])
+    nothing = EnergyForces(*(np.full(shape, np.nan) for shape in ((1,), (8,), (8, 3), (1, 3, 3), (8, 3, 3))))
+    with (
+        patch.object(Evaluator, "share", return_value=nothing),
+        pytest.raises(DpmodelError, match="energy or the virial is not a finite number"),
+    ):
+        lmp.command("run 0")
+
+
+def test_atoms_are_named_by_their_ids() -> None:
+    """One atom too many for the model, which says so by the name that LAMMPS gave it; strictly, it stops."""
+    few = MODEL["descriptor"]["repformer"] | {"nsel": 2}
+    settings = ModelSettings.read(MODEL | {"descriptor": MODEL["descriptor"] | {"repformer": few}}, "model")
+    crowded = random_model(settings)
+    alone = BOX._replace(x=BOX.x + 20.0, cell=np.diag([40.0, 40.0, 40.0]))  # no images
+    distance = np.linalg.norm(BOX.x[:, None] - BOX.x, axis=-1)
+    count = (distance <= REFORM["rcut"]).sum(axis=1) - 1
+    names = "|".join(str(i + 1) for i in np.flatnonzero(count == count.max()))
+    for strict, kind in ((False, NeighborOverflowWarning), (True, InputError)):
+        lmp = lammps_with(alone)
+        attach(lmp, [Potential(crowded, engine_of("numpy"), strict=strict)], ["O", "H"])
+        with pytest.raises(kind, match=f"repformer keeps the 2 nearest.*but atom ({names}) has {count.max()} "):
+            lmp.command("run 0")
+
+
 def test_bonds_and_exclusions_are_noticed() -> None:
     lmp = lammps_with(BOX)
     pair = attach(lmp, [potential()], ["O", "H"])
@@ -419,9 +470,23 @@ def test_what_cannot_be_used_is_refused() -> None:
         InputError, match=r"'o' is an element which the model does not know: it knows O, H; did you mean 'O'"
     ):
         attach(lmp, [potential()], ["o", "H"])
+    nameless = type(lmp)(cmdargs=["-log", "none", "-screen", "none"])
+    nameless.commands_string("units metal\natom_modify id no\nregion b block 0 9 0 9 0 9\ncreate_box 2 b")
+    nameless.command("create_atoms 1 single 1 1 1")
+    nameless.command("mass * 1")
+    attach(nameless, [potential()], ["O", "H"])
+    with pytest.raises(InputError, match="leave out 'atom_modify id no'"):
+        nameless.command("run 0")
     lmp.command("fix push all setforce 0 0 0")
     with pytest.raises(InputError, match=r"fix push is there before dpmodel.*Put fixes after pair_coeff"):
         attach(lmp, [potential()], ["O", "H"])
+
+
+def test_a_deviation_that_cannot_be_written(tmp_path: Path) -> None:
+    lmp = lammps_with(BOX)
+    attach(lmp, [potential(), potential(seed=1)], ["O", "H"], out_file=tmp_path / "nowhere" / "devi.out")
+    with pytest.raises(FileError, match=r"devi.out: cannot write the model deviation \(No such file or directory\)"):
+        lmp.command("run 0")
 
 
 def test_another_pair_style_is_noticed() -> None:

@@ -40,6 +40,8 @@ def atoms(lmp: Lammps, n_local: int, length: float) -> Atoms:
     if not n_all:
         return Atoms(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
     x, ids, types = (lmp.numpy.extract_atom(name, nelem=n_all)[:n_all] for name in ("x", "id", "type"))
+    if not ids.all():
+        raise InputError("atoms need IDs, by which processes find each other's: leave out 'atom_modify id no'")
     return Atoms(x * length, ids.astype(np.int64), types.astype(np.int64))
 
 

@@ -125,6 +125,8 @@ class Pair:
 
     def _called(self, _: None, step: int, n_local: int, ids: Array, x: Array, f: Array) -> None:
         """What LAMMPS calls; it would print an exception and go on with wrong forces."""
+        if self._error is not None:  # a script goes on to its next run
+            return
         try:
             f[:] = self._forces(step, n_local)
         except BaseException as error:  # noqa: BLE001  nothing may get away
