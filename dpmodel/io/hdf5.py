@@ -17,6 +17,7 @@ from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 
 _NAME = re.compile(r"/?variable_[0-9]{4,}")
+_JSON = "json"
 _CHECKSUM = "sha256"  # ours; deepmd-kit does not write it and does not mind it
 _BFLOAT16 = np.dtype("V2")  # deepmd-kit 3.2 writes bfloat16 as two opaque bytes
 _PLAIN = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
@@ -28,7 +29,7 @@ def read_hdf5(path: str) -> dict[str, Any]:
     Nothing larger than the file itself is allocated: sizes are checked first, and links out of the file,
     virtual, chunked and compressed datasets are refused.
     """
-    check_heaps(path)
+    check_heaps(path, (_JSON, _CHECKSUM))
     with damaged(path, "HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
         return _Reader(path, file).tree()
 
@@ -40,7 +41,7 @@ class _Reader:
         self.arrays: dict[str, np.ndarray] = {}
 
     def tree(self) -> dict[str, Any]:
-        text = self._text("json")
+        text = self._text(_JSON)
         tree = parse_json(text, f"{self.path}: attribute 'json'")
         tree = expect_mapping(map_leaves(tree, self._leaf, self.path), self.path)
         if _CHECKSUM in self.file.attrs and self._text(_CHECKSUM) != _checksum(text, self.arrays):
@@ -108,7 +109,7 @@ def write_hdf5(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
     with h5py.File("image", "w", driver="core", backing_store=False) as image:
         for key, array in arrays.items():
             image.create_dataset(key, data=array)
-        image.attrs["json"] = text
+        image.attrs[_JSON] = text
         image.attrs[_CHECKSUM] = _checksum(text, arrays)
         image.flush()
         file.write(image.id.get_file_image())

@@ -8,12 +8,14 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import fuzz
 import h5py
 import numpy as np
 import pytest
 
 from dpmodel.errors import FileError
 from dpmodel.io.container import read_tree, write_tree
+from dpmodel.io.model import read_model
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
 from trees import TRAINED
 
@@ -82,6 +84,21 @@ def test_trained_models_cut(name, tmp_path):
     data = (TRAINED / name).read_bytes()
     path = tmp_path / name
     assert not any(survives(path, data[:cut]) for cut in range(0, len(data), len(data) // 12))
+
+
+@pytest.mark.parametrize("seed", ["0-model.dp", "1-json", "2-model.yaml", "3-model.dp.json", "4-model.pt", "5-pickle"])
+def test_whole_models_damaged(seed, tmp_path):
+    """What fuzz.py does for hours, without its guidance: bytes flipped, taken out, copied to other places."""
+    fuzz.seeds(tmp_path)
+    data, dice = (tmp_path / seed).read_bytes(), random.Random(3)
+    assert fuzz.attempt(read_model, data, tmp_path) == ("model" in seed)  # the others are without their arrays
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(dice.choice([1, 1, 3])):
+            a, b, n = (dice.randrange(1, top) for top in (len(data), len(data), 9))
+            change = dice.choice([bytes(n), data[a : a + n], b"", bytes([data[b] ^ 1 << dice.randrange(8)])])
+            damaged[b : b + dice.choice([n, len(change)])] = change
+        fuzz.attempt(read_model, bytes(damaged), tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(set(os.listdir(CORPUS)) - {"expected.json"}))
