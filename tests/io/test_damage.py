@@ -8,11 +8,11 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
-import fuzz
 import h5py
 import numpy as np
 import pytest
 
+import fuzz
 from dpmodel.errors import FileError
 from dpmodel.io.container import read_tree, write_tree
 from dpmodel.io.model import read_model
