@@ -177,7 +177,7 @@ class Reader:
         if isinstance(version, int) and version < 3:
             repformer |= {"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
             d.setdefault("use_tebd_bias", True)
-        if f.get("type", "ener") not in FITTINGS:
+        if not isinstance(f.get("type", "ener"), str) or f.get("type", "ener") not in FITTINGS:
             self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
         own = set(
             """@class @version ntypes type_map repinit_args repformer_args type_embedding tebd_transform
@@ -188,8 +188,8 @@ class Reader:
             "type_map": tree.get("type_map"),
             "descriptor": descriptor | {"repinit": repinit, "repformer": repformer},
             "fitting_net": self.fitting(f),
-            "pair_exclude_types": tree.get("pair_exclude_types") or [],
-            "atom_exclude_types": tree.get("atom_exclude_types") or [],
+            "pair_exclude_types": [] if tree.get("pair_exclude_types") is None else tree["pair_exclude_types"],
+            "atom_exclude_types": [] if tree.get("atom_exclude_types") is None else tree["atom_exclude_types"],
             "preset_out_bias": tree.get("preset_out_bias"),
         }
         with contextlib.suppress(SettingError):  # the script may be anybody's
