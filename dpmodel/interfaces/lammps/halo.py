@@ -30,8 +30,8 @@ class Halo:
         owner = self._owners(own, foreign)
         wanted = [foreign[owner == rank] for rank in range(comm.size)]
         self.foreign = np.concatenate(wanted)
-        self._received = np.array([len(ids) for ids in wanted])
         self._sent = [positions(own, ids) for ids in _all_to_all(comm, wanted)]
+        self._n_received, self._n_sent = (np.array([len(part) for part in parts]) for parts in (wanted, self._sent))
 
     def _owners(self, own: Array, foreign: Array) -> Array:
         """(g,) the process that has each foreign atom."""
@@ -51,16 +51,15 @@ class Halo:
         result = np.zeros((count, *rows.shape[1:]), rows.dtype)
         result[: len(rows)] = rows
         sent = np.concatenate([rows[index] for index in self._sent])
-        received = self._travel(sent, np.array([len(index) for index in self._sent]), self._received)
+        received = self._travel(sent, self._n_sent, self._n_received)
         result[len(rows) : len(rows) + len(received)] = received
         return result
 
     def adjoint(self, rows: Array, count: int) -> Array:
         """(A, ...) to (count, ...): the first rows, and what others have in the rows of their ghosts added to them."""
         result = rows[:count].copy()
-        counts = np.array([len(index) for index in self._sent])
-        received = self._travel(rows[count : count + len(self.foreign)], self._received, counts)
-        for index, part in zip(self._sent, np.split(received, np.cumsum(counts)[:-1]), strict=True):
+        received = self._travel(rows[count : count + len(self.foreign)], self._n_received, self._n_sent)
+        for index, part in zip(self._sent, np.split(received, np.cumsum(self._n_sent)[:-1]), strict=True):
             result[index] += part  # a process sees an atom once, so that no index comes twice
         return result
 

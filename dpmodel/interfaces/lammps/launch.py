@@ -74,11 +74,11 @@ class Launch:
         self.part(script.after)
 
     def part(self, lines: Sequence[str]) -> None:
-        """Lines as a file of their own, so that loops and jumps within them work."""
-        with tempfile.TemporaryDirectory(prefix="dpmodel-") as folder:
-            path = Path(folder) / "in.lammps"
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            self.lmp.file(str(path))
+        """Lines as a file of their own, so that loops and jumps within them work; it has no name to be left behind."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.seek(0)
+            self.lmp.file(f"/dev/fd/{file.fileno()}")
 
     def _expanded(self, word: str) -> str:
         """``word`` with LAMMPS' variables put in."""
