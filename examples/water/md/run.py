@@ -11,7 +11,7 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ase.io import read, write
 from dpmodel.data.systems import System
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.tmp"
 ENSEMBLES = {"nve": "constant energy", "npt": "300 K, 1 bar"}
 ENGINES = {"lammps": "LAMMPS", "ase": "ASE"}
 RADIUS = 4.7  # angstrom: half of the box
@@ -42,12 +41,12 @@ def start() -> Atoms:
 
 
 def simulate(given: argparse.Namespace) -> None:
-    RESULTS.mkdir(exist_ok=True)
+    given.results.mkdir(exist_ok=True)
     atoms = start()
-    write(RESULTS / "water.xyz", atoms)
-    write(RESULTS / "water.data", atoms, format="lammps-data", specorder=["O", "H"], masses=True)
+    write(given.results / "water.xyz", atoms)
+    write(given.results / "water.data", atoms, format="lammps-data", specorder=["O", "H"], masses=True)
     for name in ("in.nve", "in.npt", "output.lammps"):
-        shutil.copy(HERE / name, RESULTS)
+        shutil.copy(HERE / name, given.results)
     installed = Path(sys.executable).parent
     model, steps = given.model.resolve(), str(given.steps)
     for ensemble in ENSEMBLES:
@@ -60,32 +59,31 @@ def simulate(given: argparse.Namespace) -> None:
         }
         for engine in given.engines:
             print(f"{ENGINES[engine]}, {ENSEMBLES[ensemble]}, {steps} steps", flush=True)
-            subprocess.run(list(map(str, commands[engine])), cwd=RESULTS, check=True)
+            subprocess.run(list(map(str, commands[engine])), cwd=given.results, check=True)
 
 
-def frames(engine: str, ensemble: str) -> Iterator[Atoms]:
+def frames(results: Path, engine: str, ensemble: str) -> Iterator[Atoms]:
     """The second half of a trajectory."""
     found: Any = (
-        read(RESULTS / f"lammps_{ensemble}.dump", index=":", format="lammps-dump-text")
+        read(results / f"lammps_{ensemble}.dump", index=":", format="lammps-dump-text")
         if engine == "lammps"
-        else read(RESULTS / f"ase_{ensemble}.traj", index=":")
+        else read(results / f"ase_{ensemble}.traj", index=":")
     )
     yield from found[len(found) // 2 :]
 
 
-def distribution(engine: str, ensemble: str, elements: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def distribution(trajectory: Iterable[Atoms], elements: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Radial distribution function, averaged over frames."""
-    radius = min(RADIUS, *(0.499 * min(atoms.cell.lengths()) for atoms in frames(engine, ensemble)))
-    each = [get_rdf(atoms, radius, 120, elements=elements) for atoms in frames(engine, ensemble)]
+    each = [get_rdf(atoms, RADIUS, 120, elements=elements) for atoms in trajectory]
     return each[0][1], np.mean([g for g, _ in each], axis=0)
 
 
-def plot(output: Path) -> None:
+def plot(results: Path, output: Path) -> None:
     figure, ((energy, temperature), (density, pairs)) = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
     n_atoms = len(start())
     for engine, name in ENGINES.items():
         for ensemble, words in ENSEMBLES.items():
-            path = RESULTS / f"{engine}_{ensemble}.txt"
+            path = results / f"{engine}_{ensemble}.txt"
             if not path.exists():
                 continue
             time, kelvin, _, total, volume = np.loadtxt(path).T
@@ -100,8 +98,8 @@ def plot(output: Path) -> None:
             print(f"{name}, {words}: {kelvin[half:].mean():.0f} K in the second half")
     for elements, label in (((8, 8), "O-O"), ((8, 1), "O-H")):
         for (engine, name), style in zip(ENGINES.items(), ("-", ":"), strict=True):
-            if (RESULTS / f"{engine}_nve.txt").exists():
-                pairs.plot(*distribution(engine, "nve", elements), style, label=f"{label}, {name}")
+            if (results / f"{engine}_nve.txt").exists():
+                pairs.plot(*distribution(frames(results, engine, "nve"), elements), style, label=f"{label}, {name}")
     energy.set(xlabel="time (ps)", ylabel="total energy (meV/atom)", title="Constant energy")
     temperature.set(xlabel="time (ps)", ylabel="temperature (K)")
     density.set(xlabel="time (ps)", ylabel="density (g/cm³)", title="300 K, 1 bar")
@@ -118,13 +116,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="of 0.5 fs")
     parser.add_argument("--processes", type=int, default=1, help="of LAMMPS")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--results", type=Path, default=HERE / "results.tmp", help="folder")
     parser.add_argument("--plot-only", action="store_true")
     parser.add_argument("--output", type=Path, default=HERE / "water_md.svg")
     given = parser.parse_args()
     mpl.use("Agg")
     if not given.plot_only:
         simulate(given)
-    plot(given.output)
+    plot(given.results, given.output)
 
 
 if __name__ == "__main__":

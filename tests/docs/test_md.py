@@ -1,0 +1,27 @@
+"""The simulations of the example: LAMMPS and ASE start from the same water and say the same of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MD = Path(__file__).parents[2] / "examples" / "water" / "md"
+
+
+@pytest.mark.slow
+def test_simulations_of_water(tmp_path: Path) -> None:
+    where = ["--results", str(tmp_path), "--output", str(tmp_path / "md.svg")]
+    options = ["--steps", "20", "--backend", "numpy", "--processes", "2"]
+    result = subprocess.run(
+        [sys.executable, MD / "run.py", *options, *where], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    for ensemble in ("nve", "npt"):
+        lammps, ase = (np.loadtxt(tmp_path / f"{engine}_{ensemble}.txt") for engine in ("lammps", "ase"))
+        np.testing.assert_allclose(lammps[:, 0], [0.0, 0.005, 0.01], atol=1e-9)
+        np.testing.assert_allclose(ase[:, 0], lammps[:, 0], atol=1e-9)
+        np.testing.assert_allclose(ase[0, [2, 4]], lammps[0, [2, 4]], rtol=1e-7)  # as many digits as the files have
+    assert result.stdout.count("drift of the energy") == 2
+    assert (tmp_path / "md.svg").stat().st_size > 10_000
