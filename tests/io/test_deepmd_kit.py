@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpmodel.io.checkpoint import save_checkpoint
 from dpmodel.io.container import read_tree, write_tree
-from trees import MODELS, differences
+from dpmodel.io.model import read_model, write_model
+from dpmodel.surgery.type_map import change_type_map
+from trees import MODELS, TRAINED, differences
 
 pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore")]  # warnings of its own
 FOR_PYTORCH = [p for p in MODELS if "polar" not in p.parent.name]  # its checkpoints lose a part of those
@@ -33,3 +36,18 @@ def test_checkpoints(path, tmp_path):
     write_tree(tmp_path / "b.dp", serialization.serialize_from_file(str(tmp_path / "a.pt")))
     found = differences(read_tree(tmp_path / "b.dp")["model"], tree["model"])
     assert [d for d in found if not d.endswith("/atom_ener")] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "head", "reference"), [("single.pth", None, "single"), ("mt.ckpt-20.pt", "A", "mtA")]
+)
+def test_energies_and_forces_of_checkpoints(source, head, reference, tmp_path):
+    """Its PyTorch backend runs what we write; types in another order and a new one do not disturb it."""
+    infer = pytest.importorskip("deepmd.infer")
+    write_model(tmp_path / "a.pt", change_type_map(read_model(TRAINED / source, head), ["H", "C", "O"]))
+    with np.load(TRAINED / f"{reference}.pth.ref.npz") as known:
+        types = np.where(known["atype"] == 0, 2, 0)  # O, H
+        theirs = infer.DeepPot(str(tmp_path / "a.pt"))
+        energy, forces, _ = theirs.eval(known["coord"][:1].reshape(1, -1), known["box"][:1].reshape(1, 9), types)
+        np.testing.assert_allclose(energy, known["energy"][:1], rtol=1e-12)
+        np.testing.assert_allclose(forces, known["force"][:1], rtol=0, atol=1e-11)
