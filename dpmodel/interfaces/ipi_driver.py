@@ -10,7 +10,6 @@ In i-PI's input file, with the path of this file (``python -m dpmodel.interfaces
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,8 @@ class DPDriver(ASEDriver):
     ----------
     template : str
         A file that ASE reads, with the elements in i-PI's order; positions and cell come from i-PI.
-    model : str or list of str
-        Model files.
+    model : str
+        Model file, or several with semicolons between them: i-PI's parameters know no lists.
     backend, device, precision : str
         As for ``dpmodel.load``.
     pbc : bool
@@ -42,14 +41,16 @@ class DPDriver(ASEDriver):
     def __init__(
         self,
         template: str,
-        model: str | Sequence[str],
+        model: str,
         backend: str = "numpy",
         device: str | None = None,
         precision: str | None = None,
         pbc: bool = True,
         **options: Any,
     ) -> None:
-        self.calculator = DPCalculator(model, backend=backend, device=device, precision=precision)
+        self.calculator = DPCalculator(
+            [path.strip() for path in model.split(";")], backend=backend, device=device, precision=precision
+        )
         self.pbc = pbc
         super().__init__(template, **options)
 

@@ -77,7 +77,7 @@ def test_units_of_ipi() -> None:
 
 
 def test_ipi_single_molecule_and_deviation(frame: Any, template: Path) -> None:
-    alone = driver(template, model=[str(WATER), str(WATER)], pbc=False)
+    alone = driver(template, model=f"{WATER}; {WATER}", pbc=False)
     energy, _, virial, extras = alone(frame.cell.T / ANGSTROM, frame.positions / ANGSTROM)
     free: Any = dpmodel.load(WATER).evaluate(frame.positions, frame.types)
     np.testing.assert_allclose(energy * EV, free.energy[0], rtol=1e-10)
