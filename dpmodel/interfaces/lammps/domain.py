@@ -53,7 +53,7 @@ def domain(atoms: Atoms, n_local: int, centre: Array, end: Array, cutoff: float,
     distance = np.sqrt(np.einsum("pk,pk->p", vector, vector))
     near = np.flatnonzero(distance <= cutoff + ROUNDING)
     edges = Edges(centre[near], row[end[near]], (x - places[row])[end[near]], vector[near], distance[near])
-    smallest = min(zip(own.tolist(), types.tolist(), strict=False), default=(np.inf, 0))
+    smallest = (int(own.min()), int(types[own.argmin()])) if n_local else (np.inf, 0)
     return Domain(places, all_types[kept], all_ids[kept], n, edges, min(comm.allgather(smallest))[1], halo)
 
 

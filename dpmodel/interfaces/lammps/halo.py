@@ -30,7 +30,7 @@ class Halo:
         owner = self._owners(own, foreign)
         wanted = [foreign[owner == rank] for rank in range(comm.size)]
         self.foreign = np.concatenate(wanted)
-        self._sent = [positions(own, ids) for ids in _all_to_all(comm, wanted)]
+        self._sent = [_find(own, ids) for ids in _all_to_all(comm, wanted)]
         self._n_received, self._n_sent = (np.array([len(part) for part in parts]) for parts in (wanted, self._sent))
 
     def _owners(self, own: Array, foreign: Array) -> Array:
@@ -40,7 +40,7 @@ class Halo:
         known = np.concatenate(announced)
         owner = np.repeat(np.arange(size), [len(ids) for ids in announced])
         questions = _all_to_all(self.comm, [foreign[foreign % size == rank] for rank in range(size)])
-        answers = _all_to_all(self.comm, [owner[positions(known, ids)] for ids in questions])
+        answers = _all_to_all(self.comm, [owner[_find(known, ids)] for ids in questions])
         result = np.empty(len(foreign), dtype=np.int64)
         for rank in range(size):
             result[foreign % size == rank] = answers[rank]
@@ -77,7 +77,7 @@ class Halo:
         return result
 
 
-def positions(ids: Array, wanted: Array) -> Array:
+def _find(ids: Array, wanted: Array) -> Array:
     """Where the ``wanted`` are among ``ids``; raises DpmodelError if one is not there."""
     order = np.argsort(ids, kind="stable")
     place: Array = np.searchsorted(ids, wanted, sorter=order)

@@ -6,6 +6,7 @@ together, falls under the licence of LAMMPS.
 
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
         if comm.rank:
             sys.exit(2)
         raise
-    except Exception as error:  # noqa: BLE001  LAMMPS knows no class but this
+    except Exception as error:  # noqa: BLE001  no process may be left waiting
         _stop(comm, error)
 
 
@@ -130,11 +131,14 @@ def _text(path: Path) -> str:
 
 
 def _stop(comm: Any, error: Exception) -> NoReturn:
-    """End the program after an error of LAMMPS, which has printed it unless that is switched off."""
+    """End the program after an error that LAMMPS has met, or that nobody had thought of."""
     flush()
-    if comm.rank == 0 or isinstance(error, MPIAbortException):
+    by_all = type(error) is Exception  # LAMMPS' class for what every process meets
+    if not by_all and not isinstance(error, MPIAbortException):
+        traceback.print_exception(error)
+    if comm.rank == 0 or not by_all:
         sys.stderr.write(f"error: LAMMPS: {error}\n")
         sys.stderr.flush()
-    if isinstance(error, MPIAbortException):
+    if not by_all:
         comm.Abort(1)
     sys.exit(1)
