@@ -136,9 +136,9 @@ def _stop(comm: Any, error: Exception) -> NoReturn:
     by_all = type(error) is Exception  # LAMMPS' class for what every process meets
     if not by_all and not isinstance(error, MPIAbortException):
         traceback.print_exception(error)
-    if comm.rank == 0 or not by_all:
+    elif comm.rank == 0 or not by_all:
         sys.stderr.write(f"error: LAMMPS: {error}\n")
-        sys.stderr.flush()
+    sys.stderr.flush()
     if not by_all:
         comm.Abort(1)
     sys.exit(1)
