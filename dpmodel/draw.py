@@ -31,9 +31,14 @@ class Draw:
         """Independent N(mean, std^2)."""
         return self._empty(shape) if self.seed is None else self._as(mean + std * self._rng().standard_normal(shape))
 
-    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
-        """Independent and uniform in [low, high)."""
-        return self._empty(shape) if self.seed is None else self._as(self._rng().uniform(low, high, shape))
+    def orthogonal(self, shape: tuple[int, int], std: float) -> np.ndarray:
+        """Rows or columns, whichever are fewer, at right angles and of equal length; elements vary by ``std``."""
+        if self.seed is None:
+            return self._empty(shape)
+        tall = (max(shape), min(shape))
+        q, r = np.linalg.qr(self._rng().standard_normal(tall))
+        q = q * np.sign(np.diag(r)) * std * tall[0] ** 0.5  # with the signs all directions are equally likely
+        return self._as(q if shape == tall else q.T)
 
     def full(self, shape: tuple[int, ...], value: float) -> np.ndarray:
         """The same value everywhere."""

@@ -16,6 +16,8 @@ from dpmodel.draw import Draw
 from dpmodel.nn import MLP, LayerNorm, Linear
 from dpmodel.xp import Array
 
+SMALL = 4.0  # gain for what repinit gives: products of averages over neighbors, around 0.1
+
 
 def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Draw) -> DPA2:
     """The descriptor that ``settings`` describe, its arrays drawn by ``draw`` in the precision of the settings."""
@@ -30,7 +32,7 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Dr
         type_embedding=type_embedding,
         repinit=build_repinit(settings, n_types, draw("repinit")),
         three_body=build_three_body(settings, n_types, draw("three_body")) if repinit.use_three_body else None,
-        shape_transform=Linear.make(draw("shape_transform"), width, repformer.g1_dim, bias=False)
+        shape_transform=Linear.make(draw("shape_transform"), width, repformer.g1_dim, bias=False, gain=SMALL)
         if width != repformer.g1_dim
         else None,
         type_transform=Linear.make(draw("type_transform"), repinit.tebd_dim, repformer.g1_dim, bias=False)

@@ -18,9 +18,9 @@ class TypeEmbedding:
     @classmethod
     def make(cls, draw: Draw, n_types: int, dim: int, *, features: Array | None, bias: bool) -> "TypeEmbedding":
         n_in = n_types if features is None else features.shape[1]
-        return cls(
-            features=features, layer=Linear.make(draw("layer"), n_in, dim, bias=bias, resnet=True), n_types=n_types
-        )
+        gain = ((n_in + dim) / 2) ** 0.5 if features is None else 1.0  # elements differ by numbers of about 1
+        layer = Linear.make(draw("layer"), n_in, dim, bias=bias, resnet=True, gain=gain)
+        return cls(features=features, layer=layer, n_types=n_types)
 
     @property
     def n_in(self) -> int:

@@ -33,15 +33,16 @@ class Linear:
         time_step: bool = False,
         activation: str = "none",
         resnet: bool = False,
+        gain: float = 1.0,
     ) -> "Linear":
-        """Draw a layer: weights N(0, 1/(n_in+n_out)), biases N(0, 1), time steps near 0.1.
+        """Draw a layer: orthogonal weights of variance 2/(n_in+n_out), times ``gain``, biases 0, time steps near 0.1.
 
         A time step is kept only where the shortcut exists, as deepmd-kit does.
         """
         stepped = time_step and n_out in (n_in, 2 * n_in)
         return cls(
-            weight=draw("weight").normal((n_in, n_out), (n_in + n_out) ** -0.5),
-            bias=draw("bias").normal((n_out,), 1.0) if bias else None,
+            weight=draw("weight").orthogonal((n_in, n_out), gain * (2.0 / (n_in + n_out)) ** 0.5),
+            bias=draw("bias").full((n_out,), 0.0) if bias else None,
             idt=draw("idt").normal((n_out,), 0.001, mean=0.1) if stepped else None,
             n_in=n_in,
             n_out=n_out,

@@ -93,14 +93,18 @@ def test_layer_norm() -> None:
     np.testing.assert_allclose(norm(x), expected, rtol=1e-15)
 
 
-def test_initial_values() -> None:
-    """Distributions of spec model.md 1.7: of many numbers, mean and variance within five standard errors."""
-    layer = Linear.make(Draw(5), 300, 300, time_step=True)
-    for values, mean, std in ((layer.weight, 0.0, 600**-0.5), (layer.bias, 0.0, 1.0), (layer.idt, 0.1, 0.001)):
-        assert values is not None
-        error = std / sqrt(values.size)
-        assert abs(values.mean() - mean) < 5 * error
-        assert abs(values.std() - std) < 5 * error
+@pytest.mark.parametrize(("n_in", "n_out"), [(300, 300), (40, 7), (7, 40), (1, 16), (16, 1)])
+def test_initial_values(n_in: int, n_out: int) -> None:
+    """Weights at right angles, of Glorot's variance; no biases; time steps N(0.1, 0.001^2)."""
+    layer = Linear.make(Draw(5), n_in, n_out, time_step=True, gain=3.0)
+    w = layer.weight if n_in <= n_out else layer.weight.T
+    square = 9 * 2 / (n_in + n_out) * max(n_in, n_out)
+    np.testing.assert_allclose(w @ w.T, square * np.eye(len(w)), rtol=1e-12, atol=1e-12)
+    assert abs(w.mean()) < 5 * w.std() / sqrt(w.size)
+    assert not np.any(layer.bias)
+    if layer.idt is not None:
+        assert abs(layer.idt.mean() - 0.1) < 5 * 0.001 / sqrt(n_out)
+        assert abs(layer.idt.std() - 0.001) < 5 * 0.001 / sqrt(n_out)
     norm = LayerNorm.make(Draw(5), 4, 1e-5)
     assert norm.weight.tolist() == [1.0] * 4
     assert norm.bias.tolist() == [0.0] * 4
