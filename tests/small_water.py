@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from dpmodel.backend import backend
+from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.script import read_script
+
 BLOCK = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 16, "neuron": [4, 8], "axis_neuron": 2, "tebd_dim": 2}
 THREE = {"use_three_body": True, "three_body_neuron": [2, 4], "three_body_rcut": 3.0, "three_body_sel": 12}
 REFORM = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 12, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2}
@@ -42,6 +46,11 @@ def write_system(root: Path, n_frames: int, seed: int = 0, labels: str = "energy
     for name in labels.split():
         np.save(folder / f"{name}.npy", every[name])
     return root
+
+
+def learn(data: dict[str, Any], restart: Path | None = None) -> None:
+    """A whole run on NumPy, in the present folder."""
+    prepare(read_script(data), backend("numpy").engine(), Origin(restart)).run()
 
 
 def script(systems: Path, **sections: Any) -> dict[str, Any]:

@@ -32,3 +32,11 @@ def test_every_setting_is_on_its_page():
     page = hooks["on_page_markdown"]((ROOT / "docs" / "settings.md").read_text())
     for name in ("attn_layer", "update_g2_has_g1g1", "three_body_rcut", "numb_fparam", "padding_leak"):
         assert name in page
+
+
+def test_every_setting_of_training_is_on_its_page():
+    hooks = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
+    page = hooks["on_page_markdown"]((ROOT / "docs" / "training.md").read_text())
+    for name in ("warmup_ratio", "adam_beta2", "start_pref_gf", "auto_prob", "numb_btch", "gradient_max_norm"):
+        assert f"`{name}`" in page
+    assert "three_body_rcut" not in page  # on the page of models

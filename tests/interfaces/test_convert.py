@@ -24,7 +24,6 @@ SINGLE, HEADS, STRIP = TRAINED / "single.dp", TRAINED / "mt.ckpt-20.pt", TRAINED
 SOURCES = {
     "single.dp": [],
     "single.pth": [],
-    "model.ckpt-300.pt": [],
     "mt.ckpt-20.pt": ["--head", "B"],
     "strip_c.pth": [],
     "bfloat16.dp": [],

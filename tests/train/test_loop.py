@@ -1,13 +1,12 @@
 """Whole runs: learning, files, exact continuation, and what happens when something goes wrong."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from dpmodel.train.curve import read_curve
 from dpmodel.train.loop import Training, number_of_steps, task_shares
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
-from small_water import MODEL, script, write_system
+from small_water import MODEL, learn, script, write_system
 
 
 @pytest.fixture
@@ -371,32 +370,33 @@ def test_old_rows_and_broken_curves(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_moment(folder: Path) -> None:
-    """kill -9: whatever was written last can be gone on from, and ends where an undisturbed run does."""
-    settings = given(numb_steps=400, save_freq=2, disp_freq=100)
-    Path("input.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "dpmodel", "train", "input.json", "--backend", "numpy"]
-    chance = random.Random(0)
-    steps: list[int] = []
-    for _ in range(8):
-        more = ["--restart", "model.ckpt"] if Path("model.ckpt.pt").exists() else []
-        process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
-        before = steps[-1] if steps else -1
+    """kill -9, fifty times: whatever was written last can be gone on from, and ends where an undisturbed run does."""
+    settings, chance = given(numb_steps=10_000, save_freq=1, disp_freq=100), random.Random(0)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_water"])
+    steps: list[int] = [0]
+    for _ in range(50):
+        process = context.Process(target=learn, args=(settings, Path("model.ckpt") if steps[-1] else None))
+        process.start()
         deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if Path("model.ckpt.pt").exists() and read(latest("model.ckpt")).step > before:
-                break
-            time.sleep(0.05)
-        threading.Event().wait(chance.uniform(0, 0.3))
+        while process.is_alive() and time.monotonic() < deadline and reached() <= steps[-1]:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.1))
+        assert process.is_alive()
         process.kill()
-        process.wait()
-        steps.append(read(latest("model.ckpt")).step)
-    assert steps == sorted(steps)
-    assert steps[-1] > steps[0]
+        process.join()
+        steps.append(reached())
+    assert all(after > before for before, after in pairwise(steps))
     end = steps[-1] + 2
-    short = given(numb_steps=400, save_freq=1000)
+    short = given(numb_steps=10_000, save_freq=10_000)
     interrupted = ready(short, restart=Path("model.ckpt"))
     undisturbed = ready(short)
     for run in (interrupted, undisturbed):
         run.n_steps = end
         run.run()
     assert same(final(interrupted), final(undisturbed))
+
+
+def reached() -> int:
+    """The step of the last checkpoint, which is a whole one at any time."""
+    return read(latest("model.ckpt")).step if Path("model.ckpt.pt").exists() else 0
