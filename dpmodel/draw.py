@@ -40,6 +40,10 @@ class Draw:
         q = q * np.sign(np.diag(r)) * std * tall[0] ** 0.5  # with the signs all directions are equally likely
         return self._as(q if shape == tall else q.T)
 
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
+        """Independent and uniform in [low, high)."""
+        return self._empty(shape) if self.seed is None else self._as(self._rng().uniform(low, high, shape))
+
     def full(self, shape: tuple[int, ...], value: float) -> np.ndarray:
         """The same value everywhere."""
         return self._empty(shape, value) if self.seed is None else self._as(np.full(shape, value))

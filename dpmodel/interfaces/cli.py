@@ -203,9 +203,7 @@ def check_data(
 def convert_data(
     paths: Annotated[list[Path], typer.Argument(help="Files of another program.")],
     output: Annotated[Path, typer.Argument(help="New folder for the systems.", show_default=False)],
-    kind: Annotated[
-        str, typer.Option("--format", "-f", help="dpdata's name of the format: vasp/outcar, ...")
-    ],
+    kind: Annotated[str, typer.Option("--format", "-f", help="dpdata's name of the format: vasp/outcar, ...")],
     mixed: Annotated[bool, typer.Option("--mixed", help="All compositions together.")] = False,
 ) -> None:
     """Turn labelled data of other programs into systems (with dpdata)."""

@@ -58,6 +58,9 @@ def test_paths_and_precision() -> None:
     single = inner.cast("float32").normal((5,), 2.0)
     assert single.dtype == np.float32
     np.testing.assert_array_equal(single, values.astype(np.float32))
+    uniform = draw("c").uniform((1000,), -1.0, 3.0)
+    assert -1.0 <= uniform.min() < -0.9
+    assert 2.9 < uniform.max() < 3.0
 
 
 def test_a_mould_has_the_shapes_and_draws_nothing() -> None:
