@@ -38,7 +38,7 @@ def main(
     """Train once a seed."""
     given = json.loads(script.read_text())
     for name in ("training_data", "validation_data"):
-        _absolute(given["training"][name], script.parent.resolve())
+        absolute(given["training"][name], script.parent.resolve())
     given["training"]["numb_steps"] = steps or given["training"]["numb_steps"]
     rows, errors = [], []
     for seed in map(int, seeds.split(",")):
@@ -68,7 +68,7 @@ def _train(given: dict[str, Any], name: str) -> tuple[float, float, float]:
             os.chdir(before)
 
 
-def _absolute(data: dict[str, Any], folder: Path) -> None:
+def absolute(data: dict[str, Any], folder: Path) -> None:
     """Paths of systems count from the folder of the input file."""
     systems = [data["systems"]] if isinstance(data["systems"], str) else data["systems"]
     data["systems"] = [str(folder / path) for path in systems]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -123,14 +124,14 @@ def _write_detail(path: Path, frames: Sequence[Frame], found: Sequence[Predictio
 
 def table(results: Sequence[Accuracy]) -> Table:
     """One row for each system, and one for all."""
-    shown = Table()
-    shown.add_column("system", overflow="fold")
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("system", overflow="fold", min_width=10)
     shown.add_column("frames")
     for name, unit in UNITS.items():
-        shown.add_column(f"{name}\nRMSE {unit}", justify="right")
-        shown.add_column("\nMAE", justify="right")
+        shown.add_column(f"{name}\n{unit}\nRMSE", justify="right", no_wrap=True)
+        shown.add_column("\n\nMAE", justify="right", no_wrap=True)
     for one in [*results, total(results)] if len(results) > 1 else results:
-        cells = [f"{x:.3e}" if e.number else "-" for e in one.errors.values() for x in (e.rmse, e.mae)]
+        cells = [f"{x:.3g}" if e.number else "-" for e in one.errors.values() for x in (e.rmse, e.mae)]
         shown.add_row(escape(one.path), str(one.n_frames), *cells)
     return shown
 

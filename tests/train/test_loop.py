@@ -250,6 +250,23 @@ def test_a_full_disk_keeps_the_last_checkpoint(folder: Path, monkeypatch: pytest
     assert not list(folder.glob(".*tmp"))
 
 
+def test_tensorboard_sees_every_column(folder: Path) -> None:
+    """What was written is read with TensorBoard's own reader; one value every two steps."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    rows: list[dict[str, float]] = []
+    run = ready(given(tensorboard=True, tensorboard_log_dir="log", tensorboard_freq=2))
+    run.run(lambda step, task, columns, rate: rows.append({**columns, "lr": rate}))
+    (file,) = folder.glob("log/events.*")
+    found: dict[str, dict[int, float]] = {}
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.tensor.float_val[0]
+    assert found.keys() == rows[0].keys()
+    for name, values in found.items():
+        assert values == {step: pytest.approx(rows[step - 1][name], rel=1e-6) for step in (2, 4, 6)}
+
+
 def test_averages(folder: Path) -> None:
     run = ready(given(enable_ema=True, ema_decay=0.5, save_freq=1, max_ckpt_keep=9))
     start = {key: run.engine.numpy(value).copy() for key, value in run.learner.optimizer.parameters.items()}
