@@ -68,13 +68,14 @@ def change_bias(
     values: Annotated[
         list[str] | None, typer.Option("--value", "-v", help="O=-432.1: energy of an atom of this type, eV.")
     ] = None,
+    backend: Backend = "numpy",
     head: Head = None,
     force: Force = False,
 ) -> None:
     """Write a model with another output bias: the energy that every atom of a type has."""
     from dpmodel.interfaces.convert import change_bias_of_file
 
-    change_bias_of_file(model, output, systems or [], values or [], head, force, told)
+    change_bias_of_file(model, output, systems or [], values or [], backend, head, force, told)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dpmodel.backend import backend
+from dpmodel.backend import backend as find_backend
 from dpmodel.errors import InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
@@ -41,6 +41,7 @@ def change_bias_of_file(
     target: Path,
     systems: Sequence[Path],
     values: Sequence[str],
+    backend: str,
     head: str | None,
     overwrite: bool,
     told: Console,
@@ -48,7 +49,7 @@ def change_bias_of_file(
     """Write the model in ``source`` with an output bias fitted to ``systems``, or the given ``values``."""
     expect_target(target, overwrite)
     file = read_model(source, head)
-    changed = change_bias(file, backend("numpy").engine(), energies=dict(map(_named, values)), systems=systems)
+    changed = change_bias(file, find_backend(backend).engine(), energies=dict(map(_named, values)), systems=systems)
     for name, old, new in zip(file.settings.type_map, file.model.out_bias, changed.model.out_bias, strict=True):
         told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f} eV")
     write(target, changed, file, overwrite, told)
