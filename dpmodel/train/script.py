@@ -28,7 +28,11 @@ from dpmodel.train.settings import (
 
 SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's checkpoints have it
 SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
-OPTIMIZER_KEYS = {"opt_type": "type"} | {key: key for key in ("adam_beta1", "adam_beta2", "weight_decay")}
+OLD_PLACES = {  # keys of ``training`` in old files: where they are now
+    "opt_type": ("optimizer", "type"),
+    **{key: ("optimizer", key) for key in ("adam_beta1", "adam_beta2", "weight_decay")},
+    "warmup_steps": ("learning_rate", "warmup_steps"),
+}
 
 
 class Link(NamedTuple):
@@ -192,17 +196,21 @@ def load_script(path: str | os.PathLike[str]) -> Script:
 
 
 def _modern(data: dict[str, Any]) -> dict[str, Any]:
-    """Keys of the optimizer moved from ``training``, where old files have them."""
+    """Keys moved from ``training``, where old files have them; a key that is in the new place already stays."""
     training = data.get("training")
-    old = [key for key in OPTIMIZER_KEYS if isinstance(training, Mapping) and key in training]
+    old = [key for key in OLD_PLACES if isinstance(training, Mapping) and key in training]
     if not old:
         return data
-    moves = ", ".join(f"'training.{key}' is now 'optimizer.{OPTIMIZER_KEYS[key]}'" for key in old)
+    moves = ", ".join(f"'training.{key}' is now '{'.'.join(OLD_PLACES[key])}'" for key in old)
     warnings.warn(f"old names of settings: {moves}", UserWarning, stacklevel=3)
     assert isinstance(training, Mapping)
-    optimizer = {OPTIMIZER_KEYS[key]: training[key] for key in old} | dict(data.get("optimizer") or {})
-    kept = {key: value for key, value in training.items() if key not in old}
-    return data | {"training": kept, "optimizer": optimizer}
+    result = data | {"training": {key: value for key, value in training.items() if key not in old}}
+    for key in old:
+        section, name = OLD_PLACES[key]
+        given = result.get(section) or {}
+        if isinstance(given, Mapping):
+            result[section] = {name: training[key], **given}
+    return result
 
 
 def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]]:

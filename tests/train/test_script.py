@@ -138,6 +138,16 @@ def test_all_problems_at_once() -> None:
         read_script(single(loss={"a": 1}, learning_rate={"start_lr": -1}, training={"disp_freq": 0}))
 
 
+def test_warm_up_where_old_inputs_have_it() -> None:
+    """As deepmd-kit's water examples do; what stands in the new place counts."""
+    with pytest.warns(UserWarning, match=r"'training.warmup_steps' is now 'learning_rate.warmup_steps'"):
+        script = read_script(single(training={"warmup_steps": 2}))
+    assert script.settings.learning_rate.warmup_steps == 2
+    with pytest.warns(UserWarning, match=r"warmup_steps"):
+        script = read_script(single(training={"warmup_steps": 2}, learning_rate={"warmup_steps": 1}))
+    assert script.settings.learning_rate.warmup_steps == 1
+
+
 def test_old_places_are_accepted_with_a_warning() -> None:
     old = single(training={"opt_type": "AdamW", "weight_decay": 0.1})
     with pytest.warns(UserWarning, match=r"'training.opt_type' is now 'optimizer.type'"):
