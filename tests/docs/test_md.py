@@ -12,7 +12,7 @@ MD = Path(__file__).parents[2] / "examples" / "water" / "md"
 
 @pytest.mark.slow
 def test_simulations_of_water(tmp_path: Path) -> None:
-    where = ["--results", str(tmp_path), "--output", str(tmp_path / "md.svg")]
+    where = ["--results", str(tmp_path), "--output", str(tmp_path / "md.png")]
     options = ["--steps", "20", "--backend", "numpy", "--processes", "2"]
     result = subprocess.run(
         [sys.executable, MD / "run.py", *options, *where], capture_output=True, text=True, check=False
@@ -24,4 +24,4 @@ def test_simulations_of_water(tmp_path: Path) -> None:
         np.testing.assert_allclose(ase[:, 0], lammps[:, 0], atol=1e-9)
         np.testing.assert_allclose(ase[0, [2, 4]], lammps[0, [2, 4]], rtol=1e-7)  # as many digits as the files have
     assert result.stdout.count("drift of the energy") == 2
-    assert (tmp_path / "md.svg").stat().st_size > 10_000
+    assert (tmp_path / "md.png").stat().st_size > 10_000

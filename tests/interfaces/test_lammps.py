@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from dpmodel.data.systems import System as WaterData
 from dpmodel.errors import DpmodelError, FileError, InputError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
 from dpmodel.interfaces.deviation import force_deviation
@@ -20,7 +21,7 @@ from dpmodel.interfaces.lammps.library import UNITS
 from dpmodel.io.model import write_model
 from dpmodel.model.predict import EnergyForces
 from dpmodel.model.settings import ModelSettings
-from dpmodel.potential import Potential
+from dpmodel.potential import Potential, load
 from engines import CHOSEN, engine_of
 from lammps_systems import (
     MODEL,
@@ -184,6 +185,22 @@ def test_neighbors_that_come_and_go_leave_no_step_in_the_energy() -> None:
             energies.append(lmp.get_thermo("etotal"))
         spread.append(np.ptp(energies))
     assert 10.0 < spread[0] / spread[1] < 25.0  # 16, and what is left of the fourth order
+
+
+def test_water_conserves_energy() -> None:
+    """The model of the examples, 0.05 ps of 0.5 fs: what is lost is nothing beside what goes back and forth."""
+    frame = WaterData(TESTS.parent / "examples" / "water" / "data" / "valid_16").frame(0).structure
+    assert frame.cell is not None
+    x = frame.positions @ np.linalg.inv(frame.cell) % 1.0 @ frame.cell
+    lmp = lammps_with(System(x, frame.types, frame.cell))
+    attach(lmp, [load(TESTS.parent / "examples" / "water" / "water.dp", "torch")], ["O", "H"])
+    lmp.commands_string("velocity all create 300 1\nfix 1 all nve\ntimestep 0.0005")
+    total, potential_energy = [], []
+    for _ in range(20):
+        lmp.command("run 5 post no")
+        total.append(lmp.get_thermo("etotal"))
+        potential_energy.append(lmp.get_thermo("pe"))
+    assert np.ptp(total) < 0.03 * np.ptp(potential_energy)
 
 
 def test_minimize() -> None:

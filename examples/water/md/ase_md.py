@@ -1,4 +1,4 @@
-"""The same water in ASE: ``python ase_md.py nve --steps 5000 --backend torch``, or ``npt``."""
+"""The same water in ASE: ``python ase_md.py nve --steps 2000 --backend torch``, or ``npt``."""
 
 import argparse
 from pathlib import Path
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("ensemble", choices=["nve", "npt"])
     parser.add_argument("--model", type=Path, default=HERE.parent / "water.dp")
     parser.add_argument("--backend", default="torch", help="numpy torch jax paddle")
-    parser.add_argument("--steps", type=int, default=5000, help="of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=2000, help="of 0.5 fs")
     given = parser.parse_args()
 
     atoms: Any = read("water.xyz")

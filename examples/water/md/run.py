@@ -1,10 +1,10 @@
 """Water at constant energy and at constant pressure, in LAMMPS and in ASE, and plots of what came out.
 
-    python run.py                     all of it; an hour on one core
+    python run.py                     all of it; ten minutes on one core
     python run.py --steps 200         to see that it works
     python run.py --plot-only         the plots once more
 
-Everything goes to ``results.tmp``, the plot to ``water_md.svg`` and the numbers below it to standard output.
+Everything goes to ``results.tmp``, the plot to ``water_md.png`` and the numbers below it to standard output.
 """
 
 import argparse
@@ -106,19 +106,19 @@ def plot(results: Path, output: Path) -> None:
     pairs.set(xlabel="distance (Å)", ylabel="radial distribution", ylim=(0, 4), xlim=(0.5, RADIUS))
     for axes in (energy, temperature, density, pairs):
         axes.legend(fontsize=7, frameon=False)
-    figure.savefig(output)
+    figure.savefig(output, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=HERE.parent / "water.dp")
     parser.add_argument("--backend", default="torch", help="numpy torch jax paddle")
-    parser.add_argument("--steps", type=int, default=5000, help="of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=2000, help="of 0.5 fs")
     parser.add_argument("--processes", type=int, default=1, help="of LAMMPS")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--results", type=Path, default=HERE / "results.tmp", help="folder")
     parser.add_argument("--plot-only", action="store_true")
-    parser.add_argument("--output", type=Path, default=HERE / "water_md.svg")
+    parser.add_argument("--output", type=Path, default=HERE / "water_md.png")
     given = parser.parse_args()
     mpl.use("Agg")
     if not given.plot_only:
