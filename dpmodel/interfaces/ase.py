@@ -22,6 +22,7 @@ from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError
 from dpmodel.evaluator import Prediction, Wants
 from dpmodel.interfaces.deviation import force_deviation, summary, virial_deviation
+from dpmodel.interfaces.once import Once
 from dpmodel.potential import Potential, load
 
 Source = str | PathLike[str] | Potential
@@ -80,6 +81,7 @@ class DPCalculator(Calculator):
                 raise InputError(f"a {potential.settings.fitting_net.type} model has no forces to calculate with")
         self.skin = skin
         self.searches = 0
+        self._once = Once()
         self._searched: Structure | None = None
         self._pairs: list[Pairs] = []
 
@@ -109,7 +111,8 @@ class DPCalculator(Calculator):
 
     def _predict(self, potential: Potential, frame: Structure, wants: Wants) -> Prediction:
         evaluator = potential.evaluator
-        graph = build_graph([frame], evaluator.selection, pairs=self._neighbors(frame), strict=potential.strict)
+        with self._once():
+            graph = build_graph([frame], evaluator.selection, pairs=self._neighbors(frame), strict=potential.strict)
         return evaluator.predictions([frame], graph, wants)[0]
 
     def _neighbors(self, frame: Structure) -> list[Pairs]:

@@ -1,5 +1,6 @@
 """The ASE calculator: ASE's units and signs, and neighbours searched only when atoms have moved."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,19 @@ def _forces(potential, atoms):
     alone = atoms.copy()
     alone.calc = DPCalculator(potential)
     return alone.get_forces()
+
+
+def test_too_many_neighbors_are_told_once(potential, atoms):
+    """Not at every step, though the numbers in the message change."""
+    crowded = atoms.copy()
+    crowded.set_cell(0.6 * atoms.cell.array, scale_atoms=True)
+    crowded.calc = DPCalculator(potential)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            crowded.get_forces()
+            crowded.rattle(0.05, rng=np.random.default_rng(0))
+    assert [warning.category for warning in told] == [dpmodel.NeighborOverflowWarning]
 
 
 def test_an_unknown_element_is_named(potential):

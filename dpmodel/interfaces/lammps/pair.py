@@ -31,6 +31,7 @@ from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
 from dpmodel.interfaces.lammps.domain import Atoms, Domain, domain, graph_of
 from dpmodel.interfaces.lammps.library import Lammps, atoms, flush, pairs, units
+from dpmodel.interfaces.once import Once
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
 from dpmodel.xp import Array
@@ -110,6 +111,7 @@ class Pair:
         self.cutoff = max(potential.cutoff for potential in potentials)
         self.fparam = [frame_parameters(potential, fparam) for potential in potentials]
         self.exits = exits or self.comm.size > 1
+        self._once = Once()
         self._last_step: int | None = None
         self._error: BaseException | None = None
         if fixes := lmp.available_ids("fix"):
@@ -170,7 +172,8 @@ class Pair:
     def _evaluate(self, found: Domain, m: int) -> EnergyForces:
         """Of model ``m``: forces and atomic virials complete, total energy and virial of this process alone."""
         potential, halo = self.potentials[m], found.halo
-        graph = graph_of(found, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
+        with self._once():
+            graph = graph_of(found, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
         result = potential.evaluator.share(graph, found.positions, halo)
         pulled = np.concatenate([result.forces, result.atom_virial.reshape(-1, 9)], axis=1)
         complete = halo.adjoint(pulled, found.n)
