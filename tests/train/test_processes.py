@@ -80,7 +80,7 @@ def alone(settings: dict[str, Any]) -> dict[str, np.ndarray]:
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
     assert a.keys() == b.keys()
     for key in a:
-        np.testing.assert_allclose(a[key], b[key], rtol=0, atol=1e-8, err_msg=key)  # Adam enlarges rounding
+        np.testing.assert_allclose(a[key], b[key], rtol=1e-9, atol=1e-8, err_msg=key)  # Adam enlarges rounding
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "paddle"])
