@@ -25,7 +25,7 @@ from ase.io import read, write
 from dpmodel.data.systems import System
 
 HERE = Path(__file__).parent
-ENSEMBLES = {"nve": "constant energy", "npt": "300 K, 1 bar"}
+ENSEMBLES = {"nve": "constant energy", "npt": "300 K, -2.5 kbar"}
 ENGINES = {"lammps": "LAMMPS", "ase": "ASE"}
 RADIUS = 4.7  # angstrom: half of the box
 
@@ -102,11 +102,11 @@ def plot(results: Path, output: Path) -> None:
                 pairs.plot(*distribution(frames(results, engine, "nve"), elements), style, label=f"{label}, {name}")
     energy.set(xlabel="time (ps)", ylabel="total energy (meV/atom)", title="Constant energy")
     temperature.set(xlabel="time (ps)", ylabel="temperature (K)")
-    density.set(xlabel="time (ps)", ylabel="density (g/cm³)", title="300 K, 1 bar")
+    density.set(xlabel="time (ps)", ylabel="density (g/cm³)", title=ENSEMBLES["npt"])
     pairs.set(xlabel="distance (Å)", ylabel="radial distribution", ylim=(0, 4), xlim=(0.5, RADIUS))
     for axes in (energy, temperature, density, pairs):
         axes.legend(fontsize=7, frameon=False)
-    figure.savefig(output, dpi=110)
+    figure.savefig(output, dpi=85)
 
 
 def main() -> None:
