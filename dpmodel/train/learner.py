@@ -11,12 +11,13 @@ from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.train.loss import Batch, Reports, loss, prefactors, reported
+from dpmodel.train.loss import Batch, loss, prefactors, reported
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings import AdamWSettings
 from dpmodel.xp import Array, namespace
 
 Arrays = dict[str, np.ndarray]
+Named = dict[str, Array]
 Keys = dict[str, str]  # of a task: the name under which the array at each path is held
 
 
@@ -77,22 +78,13 @@ class Learner:
         weights = prefactors(self.script.tasks[task].loss, learning_rate, self._start_lr)
         return trained, fixed, native(batch, self.engine), {t: self._number(w) for t, w in weights.items()}
 
-    def _together(self, gradients: Reports, total: Array, reports: Reports) -> tuple[Reports, Array, Reports]:
-        """Sums over the processes, in one message."""
+    def _together(self, gradients: Named, total: Array, reports: Named) -> tuple[Named, Array, Named]:
+        """Sums over the processes."""
         if self._processes.size == 1:
             return gradients, total, reports
-        values = [*gradients.values(), total, *reports.values()]
-        xp = namespace(total)
-        flat = [xp.reshape(xp.astype(value, xp.float64), (-1,)) for value in values]
-        joined = self._processes.sum(xp.concat(flat))
-        summed, start = [], 0
-        for value, part in zip(values, flat, strict=True):
-            stop = start + part.shape[0]
-            summed.append(xp.astype(xp.reshape(joined[start:stop], value.shape), value.dtype))
-            start = stop
+        total, *rest = summed([total, *gradients.values(), *reports.values()], self._processes)
         n = len(gradients)
-        named = dict(zip(gradients, summed[:n], strict=True)), dict(zip(reports, summed[n + 1 :], strict=True))
-        return named[0], summed[n], named[1]
+        return dict(zip(gradients, rest[:n], strict=True)), total, dict(zip(reports, rest[n:], strict=True))
 
     def _number(self, x: float) -> Array:
         return self.engine.native(np.array(x))
@@ -132,6 +124,18 @@ def native(batch: Any, engine: Engine) -> Any:
     if isinstance(batch, tuple):
         return type(batch)(*(native(x, engine) for x in batch))
     return None if batch is None else engine.native(batch)
+
+
+def summed(values: Sequence[Array], processes: Processes) -> list[Array]:
+    """Each of ``values`` added up over the processes, in one message of double precision."""
+    xp = namespace(values[0])
+    flat = [xp.reshape(xp.astype(value, xp.float64), (-1,)) for value in values]
+    total, result, start = processes.sum(xp.concat(flat)), [], 0
+    for value, part in zip(values, flat, strict=True):
+        stop = start + part.shape[0]
+        result.append(xp.astype(xp.reshape(total[start:stop], value.shape), value.dtype))
+        start = stop
+    return result
 
 
 def limited(gradients: dict[str, Array], most: Array) -> dict[str, Array]:

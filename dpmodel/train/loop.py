@@ -92,7 +92,9 @@ class Training:
 
     def _anybody(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process: all stop after the same step."""
-        return float(self.engine.numpy(self.processes.sum(self.engine.native(np.array([float(flag)]))))[0]) > 0.0
+        if self.processes.size == 1:
+            return flag
+        return bool(self.engine.numpy(self.processes.sum(self.engine.native(np.array([float(flag)]))))[0] > 0.0)
 
     def _learn(self, task: str, batch: Batch, watch: Watch) -> None:
         """One step and what is written after it."""
