@@ -24,8 +24,8 @@ def main(
     script: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file of single-task training, JSON.")],
     backends: Annotated[str, typer.Option(help="Comma-separated.")] = "torch,jax,paddle",
     deepmd: Annotated[str | None, typer.Option(help="Python that has deepmd-kit and PyTorch.")] = None,
-    few: Annotated[int, typer.Option(help="Steps of the first run.")] = 20,
-    more: Annotated[int, typer.Option(help="Steps more in the second.")] = 40,
+    few: Annotated[int, typer.Option(help="Steps of the first run: all shapes of batches, for what compiles.")] = 100,
+    more: Annotated[int, typer.Option(help="Steps more in the second.")] = 100,
 ) -> None:
     """Print seconds a step, and how many times faster than deepmd-kit that is."""
     given = json.loads(script.read_text())
