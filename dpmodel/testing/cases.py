@@ -123,10 +123,11 @@ RANDOM: dict[str, Callable[[np.random.Generator, Array], Array]] = {
     "_residual": _normal(0.0, 0.5),
     ".out_bias": _normal(0.0, 3.0),
     ".out_std": _uniform(0.5, 2.0),
-    ".fitting.bias": _normal(0.0, 1.0),
     "param_avg": _normal(0.0, 1.0),
     "param_inv_std": _uniform(0.5, 2.0),
     ".case": _one_hot,
     ".scale": _uniform(0.5, 2.0),
     ".constant": _normal(0.0, 1.0),
+    ".bias": _normal(0.0, 1.0),
+    "head_map.weight": _normal(0.0, 1.0),  # of one head it would be 1
 }
