@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bucket import Sizes, bucket, places, rounded_sizes
+from dpmodel.data.bucket import Sizes, bucket, places, rounded_sizes, spread
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
@@ -132,34 +132,31 @@ class Evaluator:
         compiling.
         """
         self._halo = halo
-        n_centres, place = len(graph.neighbors), np.arange(len(positions))
+        padded = graph
         if self.engine.rounds_shapes:
             self._sizes = rounded_sizes(graph, self.selection, self._sizes)
             padded = bucket(graph, self.selection, self._sizes)
-            place = places(graph, padded)
-            graph, given, positions = padded, positions, np.zeros((len(padded.types), 3))
-            positions[place] = given
-        found = EnergyForces(*map(self.engine.numpy, self._run("share", graph, positions)))
+        place = places(graph, len(padded.neighbors))
+        results = self._run("share", padded, spread(positions, graph, padded))
+        found = EnergyForces(*map(self.engine.numpy, results))
         return found._replace(
-            atom_energy=found.atom_energy[:n_centres],
+            atom_energy=found.atom_energy[: len(graph.neighbors)],
             forces=found.forces[place],
             atom_virial=found.atom_virial[place],
         )
 
     def _call(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
         """One of the core's functions on the engine; ``more`` are further arrays with a row an atom."""
-        if self.engine.rounds_shapes:
-            graph = bucket(graph, self.selection)
-            missing = len(graph.types) - len(positions)
-            positions, *rest = (np.pad(x, ((0, missing), (0, 0))) for x in (positions, *more))
-            more = tuple(rest)
-        return self._run(what, graph, positions, *more)
+        if not self.engine.rounds_shapes:
+            return self._run(what, graph, positions, *more)
+        padded = bucket(graph, self.selection)
+        return self._run(what, padded, *(spread(x, graph, padded) for x in (positions, *more)))
 
-    def _run(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
+    def _run(self, what: str, graph: Graph, *rows: np.ndarray) -> Any:
         if what not in self._prepared:
             self._prepared[what] = self.engine.compile(self._function(what))
         arrays = Graph(*(None if x is None else self.engine.native(x) for x in graph))
-        return self._prepared[what](self.state, arrays, *map(self.engine.native, (positions, *more)))
+        return self._prepared[what](self.state, arrays, *map(self.engine.native, rows))
 
     def _function(self, what: str) -> Callable[..., Any]:
         rebuild, grad = self.rebuild, self.engine.grad_and_aux

@@ -281,6 +281,12 @@ class Potential:
         """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""
         return frame if isinstance(frame, Structure) else from_ase(frame, self.type_map, **self._parameters())
 
+    def expect_forces(self) -> None:
+        """Raise InputError unless this is a model of energies: no other has forces."""
+        kind = self.settings.fitting_net.type
+        if kind != "ener":
+            raise InputError(f"a {kind} model has no forces to move atoms with")
+
     def _numbered(self, i: int, frame: Any) -> Structure:
         try:
             return self.structure(frame)

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch_sim.models.interface import ModelInterface
 
-from dpmodel.data.structure import Structure, structures
+from dpmodel.data.structure import Structure, structures, types_of
 from dpmodel.dpa2.econf import SYMBOLS
-from dpmodel.errors import InputError
 
 
 class TorchSimModel(ModelInterface):
@@ -25,8 +24,7 @@ class TorchSimModel(ModelInterface):
 
     def __init__(self, potential: Any) -> None:
         super().__init__()
-        if potential.settings.fitting_net.type != "ener":
-            raise InputError(f"a {potential.settings.fitting_net.type} model has no forces to move atoms with")
+        potential.expect_forces()
         self.potential = potential
         self._device = torch.device(potential.engine.device if potential.engine.name == "torch" else "cpu")
         self._dtype = torch.float64
@@ -54,13 +52,7 @@ class TorchSimModel(ModelInterface):
     def _frame(self, state: Any, s: int) -> Structure:
         mine = state.system_idx == s
         names = [SYMBOLS[z - 1] for z in state.atomic_numbers[mine].tolist()]
-        for name in names:
-            if name not in self.potential.type_map:
-                raise InputError(
-                    f"system {s} contains {name}, which the model does not know: it knows "
-                    f"{', '.join(self.potential.type_map)}"
-                )
-        types = [self.potential.type_map.index(name) for name in names]
+        types = types_of(names, self.potential.type_map, f"system {s}: atom")
         pbc = torch.as_tensor(state.pbc).expand(3).cpu().numpy()
         cell = state.row_vector_cell[s].detach().cpu().double().numpy() if pbc.any() else None
         positions = state.positions[mine].detach().cpu().double().numpy()

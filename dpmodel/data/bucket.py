@@ -30,12 +30,12 @@ def bucket(graph: Graph, selection: Selection, sizes: Sizes | None = None) -> Gr
     """``graph`` with axes of ``sizes``, by default those of ``rounded_sizes``.
 
     What is added are virtual atoms, without neighbours and members of no frame, after the centres and after the ghosts:
-    no number changes.  Positions need as many rows, in the same ``places``.
+    no number changes.  ``spread`` does the same to positions.
     """
     sizes = sizes or rounded_sizes(graph, selection)
     n_centres, n = graph.neighbors.shape
     total, width = sizes["centres"], sizes["neighbors"]
-    place = _places(graph, total)
+    place = places(graph, total)
     neighbors = np.repeat(np.arange(total)[:, None], width, axis=1)
     neighbors[:n_centres, :n] = place[graph.neighbors]
     shift = np.tile(selection.far, (total, width, 1))
@@ -55,19 +55,17 @@ def bucket(graph: Graph, selection: Selection, sizes: Sizes | None = None) -> Gr
     )
 
 
-def places(graph: Graph, padded: Graph) -> Array:
-    """(A,) the row that each atom of ``graph`` has in ``padded``, which ``bucket`` made of it."""
-    return _places(graph, len(padded.neighbors))
-
-
-def _places(graph: Graph, total: int) -> Array:
+def places(graph: Graph, total: int) -> Array:
+    """(A,) the row that each atom of ``graph`` gets if there are ``total`` centres: ghosts come after them."""
     atoms, n_centres = np.arange(len(graph.types)), len(graph.neighbors)
     return np.where(atoms < n_centres, atoms, atoms + total - n_centres)
 
 
-def bucket_positions(positions: Array) -> Array:
-    """``positions`` (N, 3) with as many rows as their graph, without ghosts, gets in ``bucket``; zeros are added."""
-    return _grown(positions, (rounded_up(len(positions)), 3), 0.0)
+def spread(rows: Array, graph: Graph, padded: Graph) -> Array:
+    """``rows`` (A, ...) of the atoms of ``graph`` where they are in ``padded``, its ``bucket``; the others are zero."""
+    result = np.zeros((len(padded.types), *rows.shape[1:]), rows.dtype)
+    result[places(graph, len(padded.neighbors))] = rows
+    return result
 
 
 def rounded_up(n: int) -> int:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from dpmodel.errors import InputError
+from dpmodel.settings import nearest
 from dpmodel.xp import Array
 
 FLAT = 1e-6  # sine of the angle below which lattice vectors count as dependent
@@ -77,15 +77,10 @@ def from_ase(
 
     Raises InputError for an element that the model does not know, and as ``structures``.
     """
-    index = {name: t for t, name in enumerate(type_map)}
-    symbols = atoms.get_chemical_symbols()
-    for i, symbol in enumerate(symbols):
-        if symbol not in index:
-            raise InputError(f"atom {i} is {symbol!r}, {unknown_element(symbol, type_map)}")
     cell = atoms.cell.array
     return structures(
         atoms.positions,
-        [index[symbol] for symbol in symbols],
+        types_of(atoms.get_chemical_symbols(), type_map),
         cell if cell.any() or atoms.pbc.any() else None,
         atoms.pbc,
         type_map=type_map,
@@ -200,10 +195,18 @@ def _check_finite(name: str, a: Array) -> None:
         raise InputError(f"frame {place[0]}{atom}: {name}{list(place)} is {a[place]}")
 
 
+def types_of(symbols: Sequence[str], type_map: Sequence[str], what: str = "atom") -> list[int]:
+    """The type of each symbol; InputError for an element that the model does not know, of ``what`` by its number."""
+    index = {name: t for t, name in enumerate(type_map)}
+    for i, symbol in enumerate(symbols):
+        if symbol not in index:
+            raise InputError(f"{what} {i} is {symbol!r}, {unknown_element(symbol, type_map)}")
+    return [index[symbol] for symbol in symbols]
+
+
 def unknown_element(symbol: str, type_map: Sequence[str]) -> str:
-    near = get_close_matches(symbol.lower(), [name.lower() for name in type_map], n=1, cutoff=0.5)
-    hint = next((f"; did you mean {name!r}?" for name in type_map if [name.lower()] == near), "")
-    return f"which the model does not know: it knows {_listed(type_map)}{hint}"
+    """The end of a message about an element that the model does not know."""
+    return f"which the model does not know: it knows {_listed(type_map)}{nearest(symbol, type_map)}"
 
 
 def _listed(type_map: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from dpmodel.errors import FileError
 from dpmodel.evaluator import Prediction
 from dpmodel.potential import Potential
 
-UNITS = {"energy": "eV/atom", "force": "eV/A", "virial": "eV/atom"}
+UNITS = {"energy": "eV/atom", "force": "eV/Å", "virial": "eV/atom"}
 PREDICTED = {"energy": "energy", "force": "forces", "virial": "virial"}  # names of labels: names of predictions
 
 

@@ -77,8 +77,7 @@ class DPCalculator(Calculator):
             for m in given
         ]
         for potential in self.potentials:
-            if potential.settings.fitting_net.type != "ener":
-                raise InputError(f"a {potential.settings.fitting_net.type} model has no forces to calculate with")
+            potential.expect_forces()
         self.skin = skin
         self.searches = 0
         self._once = Once()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.files import damaged
+from dpmodel.io.files import damaged, expect_free
 
 
 def convert_data(paths: Sequence[Path], output: Path, kind: str, mixed: bool) -> Path:
@@ -25,6 +25,7 @@ def convert_data(paths: Sequence[Path], output: Path, kind: str, mixed: bool) ->
     dpdata = _dpdata(kind)
     if output.exists():
         raise FileError(f"{output}: exists already; remove it or choose another name")
+    expect_free(output, overwrite=False)
     systems = dpdata.MultiSystems()
     for path in paths:
         if not path.exists():

@@ -13,8 +13,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from dpmodel.data.structure import unknown_element
-from dpmodel.errors import InputError
+from dpmodel.data.structure import types_of
 from dpmodel.potential import Potential, load
 
 NANOMETER = 10.0  # angstrom
@@ -51,12 +50,8 @@ def python_force(
         For a model or an element that cannot be used.
     """
     potential = model if isinstance(model, Potential) else load(model, backend, device=device, precision=precision)
-    if potential.settings.fitting_net.type != "ener":
-        raise InputError(f"a {potential.settings.fitting_net.type} model has no forces to move particles with")
-    for i, name in enumerate(symbols):
-        if name not in potential.type_map:
-            raise InputError(f"particle {i} is {name!r}, {unknown_element(name, potential.type_map)}")
-    types = [potential.type_map.index(name) for name in symbols]
+    potential.expect_forces()
+    types = types_of(symbols, potential.type_map, "particle")
     force = openmm.PythonForce(_computation(potential, types, periodic), {}, list(particles))
     force.setUsesPeriodicBoundaryConditions(periodic)
     force.setName("DPA-2")

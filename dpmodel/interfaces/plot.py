@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from dpmodel.errors import BackendError, FileError
+from dpmodel.interfaces.accuracy import UNITS
 from dpmodel.train.curve import read_curve
 
-UNITS = {"e": "eV/atom", "f": "eV/Å", "v": "eV/atom"}
-LABELS = {"energy": "eV/atom", "force": "eV/Å", "virial": "eV/atom"}
+COLUMNS = {"e": "energy", "f": "force", "v": "virial"}  # of the learning curve
 
 
 def plot(paths: Sequence[Path], output: Path) -> None:
@@ -44,7 +44,7 @@ def _curve(figure: object, path: Path) -> None:
     for axis, (panel, names) in zip(axes, panels.items(), strict=True):
         for name in names:
             axis.plot(step, columns[name], label=name.removeprefix(f"{panel}_"), lw=1)
-        axis.set(xlabel="step", ylabel=f"{panel} ({UNITS.get(panel.split('_')[1], '')})", yscale="log")
+        axis.set(xlabel="step", ylabel=f"{panel} ({UNITS.get(COLUMNS.get(panel.split('_')[1], ''), '')})", yscale="log")
         axis.legend(frameon=False)
 
 
@@ -58,7 +58,7 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
         except (OSError, ValueError) as error:
             raise FileError(f"{path}: cannot be read: {error}") from error
         atoms = (values["types"] >= 0).sum(axis=1)
-        for name in LABELS:
+        for name in UNITS:
             if name in values:
                 pair = np.stack([values[name], values[f"predicted_{name}"]])
                 if name != "force":
@@ -72,4 +72,4 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
         rmse = np.sqrt(np.mean((said - label) ** 2))
         axis.plot(label, said, ".", ms=2, rasterized=True)
         axis.axline((label.mean(), label.mean()), slope=1, color="0.6", lw=1, zorder=0)
-        axis.set(xlabel=f"{name}, label ({LABELS[name]})", ylabel="prediction", title=f"RMSE {rmse:.3g}")
+        axis.set(xlabel=f"{name}, label ({UNITS[name]})", ylabel="prediction", title=f"RMSE {rmse:.3g}")

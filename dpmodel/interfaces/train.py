@@ -26,7 +26,7 @@ def train_file(
         if task.loss.half_off:
             told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")
     processes = backend(name).processes()
-    told = Console(stderr=True, highlight=False, quiet=True) if processes.rank else told
+    told = Console(quiet=True) if processes.rank else told
     engine = backend(name).engine(device)
     if output is not None and processes.rank == 0:
         output.write_text(json.dumps(script.settings.model_dump(), indent=2) + "\n")

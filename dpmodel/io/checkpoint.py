@@ -59,14 +59,15 @@ def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> di
     Raises FileError where the file is no such thing, where it and its settings disagree, and where ``head`` is
     needed: the message lists the heads.
     """
-    state, model_params = tensors_and_settings(path)
-    return checkpoint_to_tree(state, model_params, head, os.fspath(path))
-
-
-def tensors_and_settings(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
-    """Tensors by name, and the model section that describes them, of a ``.pt`` or ``.pth`` file; raises FileError."""
     file = os.fspath(path)
-    saved = read_torchfile(path)
+    return checkpoint_to_tree(*tensors_and_settings(read_torchfile(path), file), head, file)
+
+
+def tensors_and_settings(saved: Any, file: str) -> tuple[dict[str, Any], Any]:
+    """Tensors by name, and the model section that describes them, of what was ``saved`` in a ``.pt`` or ``.pth`` file.
+
+    Raises FileError, naming ``file``, where that is no model of deepmd-kit.
+    """
     if isinstance(saved, Attributes):
         if not isinstance(saved.get("model_def_script"), str):
             raise FileError(

@@ -7,6 +7,7 @@ from dpmodel.errors import FileError
 from dpmodel.io.checkpoint import heads, read_checkpoint, save_checkpoint, settings_of, tensors_and_settings
 from dpmodel.io.container import FORMATS, read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.torchfile import read_torchfile
 from dpmodel.model.settings import ModelSettings
 
 READ_ONLY = (".pth",)
@@ -31,8 +32,9 @@ def heads_of(path: str | os.PathLike[str]) -> dict[str, ModelSettings]:
     """The settings of each model of a multi-task checkpoint; of other files nothing.  Raises FileError."""
     if Path(path).suffix.lower() != ".pt":
         return {}
-    branches = heads(tensors_and_settings(path)[1])
-    return {name: settings_of(branches, name, os.fspath(path)) for name in branches} if len(branches) > 1 else {}
+    file = os.fspath(path)
+    branches = heads(tensors_and_settings(read_torchfile(file), file)[1])
+    return {name: settings_of(branches, name, file) for name in branches} if len(branches) > 1 else {}
 
 
 def expect_writable(path: str | os.PathLike[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bucket import bucket, bucket_positions
+from dpmodel.data.bucket import bucket, spread
 from dpmodel.dpa2.neighborhood import neighborhood
 from dpmodel.model.model import Model
 from dpmodel.model.predict import atomic_output, edge_vectors, predict
@@ -84,7 +84,8 @@ class OnEngine:
     def __call__(self, case: Case) -> Iterator[Terms]:
         graph, positions, engine = case.graph, case.positions, self.engine
         if engine.rounds_shapes:
-            graph, positions = bucket(graph, case.selection), bucket_positions(positions)
+            graph = bucket(case.graph, case.selection)
+            positions = spread(case.positions, case.graph, graph)
         model = case.model.model
         rebuild, native = Rebuilder(model), engine.native
         arrays = {path: native(value.astype(float) if self.exact else value) for path, value in state(model).items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import heads, read_checkpoint, tree_to_checkpoint
+from dpmodel.io.checkpoint import checkpoint_to_tree, heads, tensors_and_settings, tree_to_checkpoint
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.files import replacing
 from dpmodel.io.model import read_model
@@ -54,13 +54,10 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     if Path(name).suffix.lower() != SUFFIX:
         return Checkpoint({SINGLE: read_model(name)})
     saved = read_torchfile(name)
-    content = saved.get("model", saved) if isinstance(saved, dict) else {}
-    extra = content.get("_extra_state") if isinstance(content, dict) else None
-    if not isinstance(extra, dict) or "model_params" not in extra:
-        raise FileError(f"{name}: expected a checkpoint of training (with _extra_state), found another PyTorch file")
-    names = list(heads(extra["model_params"]))
-    models = {head: from_tree(read_checkpoint(name, head), name) for head in names}
-    step = int((extra.get("train_infos") or {}).get("step", -1)) + 1
+    tensors, script = tensors_and_settings(saved, name)
+    models = {head: from_tree(checkpoint_to_tree(tensors, script, head, name), name) for head in heads(script)}
+    extra = tensors.get("_extra_state")  # a frozen model has none
+    step = int((extra.get("train_infos") or {}).get("step", -1)) + 1 if isinstance(extra, dict) else 0
     ours = saved.get(OURS)
     if not isinstance(ours, dict):
         return Checkpoint(models, step)

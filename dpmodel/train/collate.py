@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dpmodel.data.bucket import bucket, bucket_positions
+from dpmodel.data.bucket import bucket, spread
 from dpmodel.data.graph import Selection, build_graph, flat_positions
 from dpmodel.data.systems import Frame
 from dpmodel.train.loss import Batch, Labels
@@ -28,7 +28,8 @@ def collate(
     structures = [frame.structure for frame in frames[mine]]
     graph, positions = build_graph(structures, selection), flat_positions(structures)
     if rounded:
-        graph, positions = bucket(graph, selection), bucket_positions(positions)
+        padded = bucket(graph, selection)
+        graph, positions = padded, spread(positions, graph, padded)
     n_atoms, known = len(positions), set.intersection(*(set(frame.labels) for frame in frames))
     labels = {}
     for name in (*PER_FRAME, *PER_ATOM, "hessian"):

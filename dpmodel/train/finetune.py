@@ -1,7 +1,7 @@
 """Fine-tuning: a pretrained model, of other types perhaps, made ready for new data (spec training.md 8)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
@@ -50,14 +50,9 @@ def _of_several(task: str, head: str | None, models: Mapping[str, ModelFile], pa
 def find_branch(models: Mapping[str, ModelFile], wanted: str, path: str) -> str:
     """The branch called ``wanted``, by its name or one of its aliases."""
     for name, file in models.items():
-        if wanted == name or wanted in _aliases(file):
+        if wanted in (name, *file.settings.model_branch_alias):
             return name
     raise FileError(f"{path}: expected a branch {wanted!r}, found {', '.join(map(repr, models))} (RANDOM: a new head)")
-
-
-def _aliases(file: ModelFile) -> Any:
-    script = file.extras.get("model_def_script")
-    return (script.get("model_branch_alias") if isinstance(script, dict) else None) or ()
 
 
 def adopted(settings: ModelSettings, file: ModelFile, head: bool) -> ModelSettings:

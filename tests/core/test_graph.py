@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpmodel.data.bucket import bucket, bucket_positions, rounded_up
+from dpmodel.data.bucket import bucket, rounded_up, spread
 from dpmodel.data.graph import Block, Selection, build_graph, candidates, flat_positions
 from dpmodel.data.lower import graph_from_lists
 from dpmodel.data.structure import Structure, structures
@@ -373,7 +373,8 @@ def test_a_bucket_holds_the_graph_and_nothing_else():
     frames = random_frames(np.random.default_rng(4), (21, 20))
     selection = Selection(repinit=Block(5.0, 60), repformer=Block(4.0, 35), n_types=2)
     small = build_graph(frames, selection)._replace(aparam=np.ones((41, 2)))
-    big, x = bucket(small, selection), bucket_positions(flat_positions(frames))
+    big = bucket(small, selection)
+    x = spread(flat_positions(frames), small, big)
     (n, width), (n_big, width_big) = small.neighbors.shape, big.neighbors.shape
     assert (n_big, width_big) == (48, rounded_up(width)) == (len(x), min(rounded_up(width), 60))
     assert big.repformer.shape[1] in (rounded_up(small.repformer.shape[1]), 35)

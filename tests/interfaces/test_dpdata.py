@@ -61,6 +61,8 @@ def test_what_cannot_be_used(frames: list[ase.Atoms]) -> None:
     Path("torn.xyz").write_text(Path("frames.xyz").read_text()[:300])
     with pytest.raises(DpmodelError, match=r"torn.xyz: damaged data of the format extxyz"):
         convert("torn.xyz", "data", "--format", "extxyz")
+    with pytest.raises(DpmodelError, match=r"nowhere/data: cannot be written: No such file or directory: .*nowhere"):
+        convert("frames.xyz", "nowhere/data", "--format", "extxyz")
     assert not Path("data").exists()
     Path("data").mkdir()
     with pytest.raises(DpmodelError, match=r"data: exists already"):

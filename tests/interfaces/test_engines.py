@@ -187,5 +187,5 @@ def test_torchsim(frame: Any, expected: Any) -> None:
     np.testing.assert_allclose(found["forces"][:48], expected.forces[0], rtol=0, atol=1e-10)
     stress = -expected.virial[0] / atoms.get_volume()
     np.testing.assert_allclose(found["stress"][0], stress, rtol=0, atol=1e-10)
-    with pytest.raises(InputError, match="system 0 contains C, which the model does not know: it knows O, H"):
+    with pytest.raises(InputError, match="system 0: atom 0 is 'C', which the model does not know: it knows O, H"):
         model(torch_sim.io.atoms_to_state([Atoms("C")], torch.device("cpu"), torch.float64))

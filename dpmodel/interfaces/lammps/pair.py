@@ -251,10 +251,8 @@ def type_table(lmp: Lammps, potential: Potential, elements: Sequence[str | None]
             f"pair_coeff should name an element for each of the {n_types} atom types, got {len(elements)}: "
             f"{' '.join(map(str, elements)) or 'none'}"
         )
-    fitting = potential.settings.fitting_net
-    if fitting.type != "ener":
-        raise InputError(f"a {fitting.type} model has no forces to move atoms with")
-    if fitting.numb_aparam:
+    potential.expect_forces()
+    if potential.settings.fitting_net.numb_aparam:
         raise InputError("the model takes atomic parameters (aparam), which LAMMPS does not have")
     table = [-1]
     for name in elements:

@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 from dpmodel.errors import InputError
+from dpmodel.settings import nearest
 
 STYLE = "dpmodel"
 HYBRID = ("hybrid", "hybrid/overlay")
@@ -133,8 +133,7 @@ def models_and_options(words: Sequence[str]) -> tuple[list[str], Options]:
     while rest:
         name = rest.pop(0)
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(NAMES)}"
+            hint = nearest(name, NAMES) or f"; known are {', '.join(NAMES)}"
             raise InputError(f"pair_style {STYLE}: {name!r} is no option{hint}")
         if name in FLAGS:
             given[name] = True
