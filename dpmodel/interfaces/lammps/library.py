@@ -1,7 +1,10 @@
 """What is read from a LAMMPS object beside its arrays."""
 
 import ctypes
-from typing import Any
+import os
+import sys
+import time
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -74,3 +77,15 @@ def pairs(lmp: Lammps) -> tuple[Array, Array]:
 def flush() -> None:
     """Write what LAMMPS has printed and not yet written."""
     ctypes.CDLL(None).fflush(None)
+
+
+def abort(comm: Any, code: int) -> NoReturn:
+    """End all processes of ``comm``, once what this one has said is on its way.
+
+    A launcher that is told to abort forwards nothing more: without the pause, the reason was lost on a busy machine.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(1.0)
+    comm.Abort(code)
+    os._exit(code)  # Abort may return, and LAMMPS must not go on meanwhile

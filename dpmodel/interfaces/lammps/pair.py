@@ -14,7 +14,6 @@ LAMMPS makes neighbor lists and ghosts for an empty ``pair_style zero``; energy,
 their owners, so that the ghost shell is no wider than the longest cutoff, whatever the number of layers.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from dpmodel.data.structure import unknown_element
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
 from dpmodel.interfaces.lammps.domain import Atoms, Domain, domain, graph_of
-from dpmodel.interfaces.lammps.library import Lammps, atoms, flush, pairs, units
+from dpmodel.interfaces.lammps.library import Lammps, abort, atoms, flush, pairs, units
 from dpmodel.interfaces.once import Once
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
@@ -204,11 +203,8 @@ class Pair:
             flush()
             if not isinstance(error, DpmodelError):
                 traceback.print_exception(error)
-            sys.stdout.flush()
             sys.stderr.write(f"error: step {step}: {error or type(error).__name__}\n")
-            sys.stderr.flush()
-            self.comm.Abort(2)
-            os._exit(2)  # Abort may return, and LAMMPS must not go on meanwhile
+            abort(self.comm, 2)
         self._error = error
         self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
 
