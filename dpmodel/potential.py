@@ -279,7 +279,18 @@ class Potential:
 
     def structure(self, frame: Any) -> Structure:
         """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""
-        return frame if isinstance(frame, Structure) else from_ase(frame, self.type_map, **self._parameters())
+        if not isinstance(frame, Structure):
+            return from_ase(frame, self.type_map, **self._parameters())
+        return structures(
+            frame.positions,
+            frame.types,
+            frame.cell,
+            frame.pbc,
+            type_map=self.type_map,
+            fparam=frame.fparam,
+            aparam=frame.aparam,
+            **self._parameters(),
+        )[0]
 
     def expect_forces(self) -> None:
         """Raise InputError unless this is a model of energies: no other has forces."""

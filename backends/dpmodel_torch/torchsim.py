@@ -9,10 +9,11 @@ final = torch_sim.integrate(system=atoms, model=model, integrator=torch_sim.Inte
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch_sim.models.interface import ModelInterface
 
-from dpmodel.data.structure import Structure, structures, types_of
+from dpmodel.data.structure import Structure, types_of
 from dpmodel.dpa2.econf import SYMBOLS
 
 
@@ -56,4 +57,4 @@ class TorchSimModel(ModelInterface):
         pbc = torch.as_tensor(state.pbc).expand(3).cpu().numpy()
         cell = state.row_vector_cell[s].detach().cpu().double().numpy() if pbc.any() else None
         positions = state.positions[mine].detach().cpu().double().numpy()
-        return structures(positions, types, cell, pbc, type_map=self.potential.type_map)[0]
+        return Structure(positions, np.array(types), cell, pbc)

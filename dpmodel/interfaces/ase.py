@@ -3,7 +3,8 @@
     from dpmodel.interfaces.ase import DPCalculator
     atoms.calc = DPCalculator("water.dp", backend="torch")
 
-i-PI and OpenMM-ML accept ASE calculators as they are.
+i-PI and OpenMM-ML accept ASE calculators as they are.  Programs that have imported this module find it by the name
+"dpmodel" through ``ase.calculators.calculator.get_calculator_class``.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, all_changes, register_calculator_class
 from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -35,14 +36,15 @@ class DPCalculator(Calculator):
     ----------
     model : path, Potential, or a list of them
         With several, the first one drives and the others tell how far they agree: ``results["deviation"]``.
-    backend, device, precision, compile
+    backend, head, device, precision, compile
         As for ``dpmodel.load``; for models given as paths.
     skin : float
-        Neighbours are searched this much (angstrom) beyond the cutoff, and again only when an atom has moved half as
-        far.  The trajectory is the same for every skin.
+        Neighbours are searched this much (angstrom) beyond the cutoff, and again only when atoms may have come from
+        beyond that, moved by themselves or with the cell.  The trajectory is the same for every skin.
 
     Results: ``energy``, ``free_energy`` (eV), ``energies`` (eV), ``forces`` (eV/angstrom), ``stress`` and ``stresses``
-    (eV/angstrom^3, ASE's sign and order; for cells that are periodic in all directions), ``descriptor`` (n, dim).
+    (eV/angstrom^3, ASE's sign and order; where there is a cell, periodic or not), ``descriptor`` (n, dim).  Models with
+    frame or atomic parameters take them from ``atoms.info["fparam"]`` and ``atoms.arrays["aparam"]``.
     """
 
     implemented_properties = [  # noqa: RUF012  as ASE declares it
@@ -60,29 +62,45 @@ class DPCalculator(Calculator):
         model: Source | Sequence[Source],
         *,
         backend: str = "numpy",
+        head: str | None = None,
         device: str | None = None,
         precision: str | None = None,
         compile: bool | None = None,
         skin: float = 1.0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         if skin < 0:
             raise InputError(f"skin should be at least 0 angstrom, got {skin}")
         given = [model] if isinstance(model, str | PathLike | Potential) else list(model)
         if not given:
             raise InputError("there is no model")
         self.potentials = [
-            m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision, compile=compile)
+            m
+            if isinstance(m, Potential)
+            else load(m, backend, head=head, device=device, precision=precision, compile=compile)
             for m in given
         ]
         for potential in self.potentials:
             potential.expect_forces()
         self.skin = skin
+        self.cutoff = max(potential.evaluator.selection.cutoff for potential in self.potentials)
         self.searches = 0
         self._once = Once()
         self._searched: Structure | None = None
         self._pairs: list[Pairs] = []
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Refuse ``changes``: what a calculator does is settled when it is made."""
+        if changes:
+            raise InputError(f"a DPCalculator cannot change its {', '.join(changes)}: make another one")
+        return {}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since ``results`` were computed: for ASE the atoms, here their parameters, too."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if not changes and not np.array_equal(_parameters(self.atoms), _parameters(atoms)):
+            changes.append("parameters")
+        return changes
 
     def calculate(
         self,
@@ -117,21 +135,37 @@ class DPCalculator(Calculator):
     def _neighbors(self, frame: Structure) -> list[Pairs]:
         """Pairs that may be neighbours, from the last search if that still holds."""
         if not self._holds(frame):
-            reach = max(p.evaluator.selection.cutoff for p in self.potentials) + self.skin
-            self._pairs, self._searched = candidates([frame], reach), frame
+            self._pairs, self._searched = candidates([frame], self.cutoff + self.skin), frame
             self.searches += 1
         return self._pairs
 
     def _holds(self, frame: Structure) -> bool:
+        """Whether all that are within the cutoff now were within the reach of the last search.
+
+        Between the two, all atoms have moved with the cell, and each by itself, at most by ``drift``.
+        """
         old = self._searched
-        if old is None or len(old.types) != len(frame.types) or not np.array_equal(old.pbc, frame.pbc):
+        if old is None or not np.array_equal(old.types < 0, frame.types < 0) or not np.array_equal(old.pbc, frame.pbc):
             return False
-        if (old.cell is None) != (frame.cell is None) or np.any((old.types < 0) != (frame.types < 0)):
-            return False
-        if old.cell is not None and frame.cell is not None and not np.array_equal(old.cell, frame.cell):
-            return False
-        moved = np.linalg.norm(frame.positions - old.positions, axis=1).max()
-        return bool(moved < 0.5 * self.skin)
+        before, now = _lattice(old), _lattice(frame)
+        deformation = np.eye(3) + np.linalg.pinv(before) @ (now - before)
+        moved = frame.positions - old.positions @ deformation
+        drift = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()
+        shrunk = np.linalg.norm(np.linalg.inv(deformation), 2)
+        return bool((self.cutoff + 2.0 * drift) * shrunk <= self.cutoff + self.skin)
+
+
+register_calculator_class("dpmodel", DPCalculator)
+
+
+def _lattice(frame: Structure) -> np.ndarray:
+    """(k, 3) the vectors that repeat, angstrom."""
+    return np.zeros((0, 3)) if frame.cell is None else frame.cell[frame.pbc]
+
+
+def _parameters(atoms: Atoms) -> np.ndarray:
+    """Frame and atomic parameters in one row."""
+    return np.append(atoms.info.get("fparam", ()), atoms.arrays.get("aparam", ()))
 
 
 def results(p: Prediction, atoms: Any) -> dict[str, Any]:
@@ -141,7 +175,7 @@ def results(p: Prediction, atoms: Any) -> dict[str, Any]:
         if value is not None:
             found[name] = value[0]
     found["energy"] = found["free_energy"] = float(found["energy"])
-    if all(atoms.pbc) and p.virial is not None:
+    if atoms.cell.rank == 3 and p.virial is not None:
         found["stress"] = _stress(p.virial[0], atoms.get_volume())
         if p.atom_virial is not None:
             found["stresses"] = _stress(p.atom_virial[0], atoms.get_volume())

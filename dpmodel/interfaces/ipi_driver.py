@@ -17,10 +17,13 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from ipi.pes._ase import ASEDriver
 from ipi.utils.units import unit_to_internal
 
+from dpmodel.errors import InputError
 from dpmodel.interfaces.ase import DPCalculator
+from dpmodel.settings import nearest
 
 __DRIVER_NAME__ = "dpa2"
 __DRIVER_CLASS__ = "DPDriver"
+OPTIONS = ("verbose", "verbosity")  # i-PI's own
 
 
 class DPDriver(ASEDriver):
@@ -32,7 +35,7 @@ class DPDriver(ASEDriver):
         A file that ASE reads, with the elements in i-PI's order; positions and cell come from i-PI.
     model : str
         Model file, or several with semicolons between them: i-PI's parameters know no lists.
-    backend, device, precision : str
+    backend, head, device, precision : str
         As for ``dpmodel.load``.
     pbc : bool
         Whether i-PI's cell repeats: its large box around a single molecule does not.
@@ -43,13 +46,17 @@ class DPDriver(ASEDriver):
         template: str,
         model: str,
         backend: str = "numpy",
+        head: str | None = None,
         device: str | None = None,
         precision: str | None = None,
         pbc: bool = True,
         **options: Any,
     ) -> None:
+        for name in set(options) - set(OPTIONS):
+            known = ("model", "backend", "head", "device", "precision", "pbc")
+            raise InputError(f"parameters of dpa2: {name!r} is none of {', '.join(known)}{nearest(name, known)}")
         self.calculator = DPCalculator(
-            [path.strip() for path in model.split(";")], backend=backend, device=device, precision=precision
+            [path.strip() for path in model.split(";")], backend=backend, head=head, device=device, precision=precision
         )
         self.pbc = pbc
         super().__init__(template, **options)
@@ -63,11 +70,13 @@ class DPDriver(ASEDriver):
         """(energy, forces, virial, extras) in i-PI's units, of a cell (vectors are columns) and positions in i-PI's."""
         rows, positions = self.convert_units(cell, pos)
         atoms = self.template_ase.copy()
+        if len(positions) != len(atoms):
+            raise InputError(f"{self.template} has {len(atoms)} atoms, but i-PI simulates {len(positions)}")
         atoms.set_cell(rows)
         atoms.positions[:] = positions
         self.calculator.calculate(atoms)
         found = self.calculator.results
-        stress = voigt_6_to_full_3x3_stress(found.get("stress", np.zeros(6)))  # none without periodicity
+        stress = voigt_6_to_full_3x3_stress(found["stress"])
         # i-PI's own unit of force differs from its unit of energy over length in the eighth digit
         energy, length = unit_to_internal("energy", "electronvolt", 1.0), unit_to_internal("length", "angstrom", 1.0)
         virial = -stress * atoms.get_volume()

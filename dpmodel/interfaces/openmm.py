@@ -14,6 +14,8 @@ import openmm
 from openmm import unit
 
 from dpmodel.data.structure import types_of
+from dpmodel.errors import InputError
+from dpmodel.interfaces.once import Once
 from dpmodel.potential import Potential, load
 
 NANOMETER = 10.0  # angstrom
@@ -61,10 +63,15 @@ def python_force(
 def _computation(potential: Potential, types: Sequence[int], periodic: bool) -> Callable[[Any], tuple[float, Any]]:
     """What OpenMM calls: from a State to the energy (kJ/mol) and the forces (n, 3), kJ/mol/nm."""
 
+    once = Once()
+
     def compute(state: Any) -> tuple[float, np.ndarray]:
         x = NANOMETER * state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         box = NANOMETER * state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) if periodic else None
-        p: Any = potential.evaluate(x, types, box)
+        if len(x) != len(types):
+            raise InputError(f"the force has symbols for {len(types)} particles, but acts on {len(x)}")
+        with once():
+            p: Any = potential.evaluate(x, types, box)
         return float(p.energy[0]) / KJ_MOL, p.forces[0] / (KJ_MOL / NANOMETER)
 
     return compute

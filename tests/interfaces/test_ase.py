@@ -1,15 +1,19 @@
 """The ASE calculator: ASE's units and signs, and neighbours searched only when atoms have moved."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError, get_calculator_class
 from ase.md.verlet import VelocityVerlet
 
 import dpmodel
+from dpmodel.data.structure import Structure
 from dpmodel.interfaces.ase import DPCalculator
+from small_water import MODEL as MODEL_SETTINGS
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MODEL = REFERENCE / "three_body" / "model.dp"
@@ -40,10 +44,16 @@ def test_results_are_those_of_the_potential(potential, atoms):
     np.testing.assert_allclose(described, frame["descriptor"][0], rtol=1e-9, atol=1e-12)
 
 
-def test_stress_is_the_slope_of_the_energy_with_strain(potential, atoms):
+PATTERNS = [(True, True, True), (True, True, False), (False, True, False), (False, False, False)]
+
+
+@pytest.mark.parametrize("pbc", PATTERNS)
+def test_stress_is_the_slope_of_the_energy_with_strain(potential, atoms, pbc):
+    """Of slabs, wires and molecules, too, as long as there is a cell whose volume it can be divided by."""
+    atoms.pbc = pbc
     atoms.calc = DPCalculator(potential)
     stress, h = atoms.get_stress(voigt=False), 1e-5
-    for i, j in ((0, 0), (1, 2)):
+    for i, j in ((0, 0), (2, 2), (1, 2)):
         energies = []
         for sign in (1, -1):
             strain = np.eye(3)
@@ -57,14 +67,20 @@ def test_stress_is_the_slope_of_the_energy_with_strain(potential, atoms):
         np.testing.assert_allclose(stress[i, j], slope, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("pbc", [(True, True, False), False])
+@pytest.mark.parametrize("pbc", PATTERNS[1:])
 def test_partly_periodic(potential, atoms, pbc):
     atoms.pbc = pbc
     atoms.calc = DPCalculator(potential)
     types = [potential.type_map.index(symbol) for symbol in atoms.symbols]
     p = potential.evaluate(atoms.positions, types, atoms.cell.array, pbc=pbc)
     np.testing.assert_allclose(atoms.get_potential_energy(), p.energy[0], rtol=1e-12)
-    assert "stress" not in atoms.calc.results
+
+
+def test_without_a_cell_there_is_no_stress(potential, atoms):
+    free = Atoms(atoms.symbols, atoms.positions, calculator=DPCalculator(potential))
+    free.get_forces()
+    with pytest.raises(PropertyNotImplementedError):
+        free.get_stress()
 
 
 def test_the_trajectory_does_not_depend_on_the_skin(potential, atoms):
@@ -79,6 +95,70 @@ def test_the_trajectory_does_not_depend_on_the_skin(potential, atoms):
     np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-10)
     assert ends[0][1] == 21  # every step
     assert ends[1][1] < 15
+
+
+def test_neighbors_move_with_a_cell_that_changes(potential, atoms):
+    """A search is repeated neither for small strains of all, nor for a drift of all, but before it is too late."""
+    run = atoms.copy()
+    run.pbc = (True, True, False)
+    run.calc = DPCalculator(potential, skin=0.5)
+    fresh = run.copy()
+    rng = np.random.default_rng(3)
+    for step in range(40):
+        strain = np.eye(3) + 0.006 * rng.standard_normal((3, 3)) - 0.006 * np.eye(3)  # compressed, on the whole
+        run.set_cell(run.cell.array @ strain, scale_atoms=True)
+        run.positions += 0.01 * rng.standard_normal((len(run), 3)) + 0.3
+        fresh.set_cell(run.cell)
+        fresh.positions = run.positions
+        fresh.calc = DPCalculator(potential, skin=0.0)
+        np.testing.assert_allclose(run.get_forces(), fresh.get_forces(), rtol=0, atol=1e-10, err_msg=f"step {step}")
+    assert 2 < run.calc.searches < 20
+
+
+@pytest.fixture
+def with_parameters():
+    """One frame parameter with a default, and one atomic parameter."""
+    fitting = {"neuron": [6], "numb_fparam": 1, "default_fparam": [0.5], "numb_aparam": 1}
+    return dpmodel.create(MODEL_SETTINGS | {"fitting_net": fitting})
+
+
+def test_parameters_of_atoms_and_frames_are_noticed(with_parameters, atoms):
+    """Though ASE does not look at them to see whether anything has changed."""
+    types = [with_parameters.type_map.index(symbol) for symbol in atoms.symbols]
+    atoms.calc = DPCalculator(with_parameters)
+    a, b = np.zeros((len(atoms), 1)), np.linspace(-1.0, 1.0, len(atoms))[:, None]
+    energies = []
+    for fparam, aparam in ((None, a), ([0.5], a), ([3.0], a), ([3.0], b)):
+        if fparam is not None:
+            atoms.info["fparam"] = fparam
+        atoms.arrays["aparam"] = aparam
+        p = with_parameters.evaluate(atoms.positions, types, atoms.cell.array, fparam=fparam, aparam=aparam)
+        energies.append(atoms.get_potential_energy())
+        np.testing.assert_allclose(energies[-1], p.energy[0], rtol=1e-12)
+    assert energies[0] == energies[1]
+    assert len(set(energies)) == 3
+
+
+def test_structures_without_frame_parameters_have_the_default(with_parameters, atoms):
+    types = np.array([with_parameters.type_map.index(symbol) for symbol in atoms.symbols])
+    aparam = np.zeros((len(atoms), 1))
+    frame = Structure(atoms.positions, types, atoms.cell.array, atoms.pbc, aparam=aparam)
+    (found,) = with_parameters.evaluate_many([frame])
+    expected = with_parameters.evaluate(atoms.positions, types, atoms.cell.array, fparam=[0.5], aparam=aparam)
+    np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
+    with pytest.raises(dpmodel.InputError, match="structure 0: the model needs aparam"):
+        with_parameters.evaluate_many([replace(frame, aparam=None)])
+
+
+def test_settings_do_not_change_afterwards(potential):
+    with pytest.raises(TypeError, match="bakend"):
+        DPCalculator(potential, bakend="torch")  # type: ignore[call-arg]
+    with pytest.raises(dpmodel.InputError, match="cannot change its skin"):
+        DPCalculator(potential).set(skin=0.3)
+
+
+def test_ase_knows_the_name():
+    assert get_calculator_class("dpmodel") is DPCalculator
 
 
 def test_models_disagree_by_the_spread_of_their_forces(potential, atoms):

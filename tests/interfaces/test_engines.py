@@ -81,8 +81,15 @@ def test_ipi_single_molecule_and_deviation(frame: Any, template: Path) -> None:
     energy, _, virial, extras = alone(frame.cell.T / ANGSTROM, frame.positions / ANGSTROM)
     free: Any = dpmodel.load(WATER).evaluate(frame.positions, frame.types)
     np.testing.assert_allclose(energy * EV, free.energy[0], rtol=1e-10)
-    assert not virial.any()
+    np.testing.assert_allclose(virial * EV, free.virial[0], rtol=0, atol=1e-8)
     assert '"max_devi_f": 0.0' in extras
+
+
+def test_ipi_is_told_what_is_wrong(frame: Any, template: Path) -> None:
+    with pytest.raises(InputError, match=r"water\.xyz has 48 atoms, but i-PI simulates 47"):
+        driver(template, model=str(WATER))(frame.cell.T / ANGSTROM, frame.positions[1:] / ANGSTROM)
+    with pytest.raises(InputError, match=r"'bakend' is none of model, .*did you mean 'backend'"):
+        driver(template, model=str(WATER), bakend="torch")
 
 
 def test_ipi_example(tmp_path: Path) -> None:
@@ -150,6 +157,12 @@ def test_openmm_conserves_energy(frame: Any) -> None:
 def test_openmm_with_an_unknown_element(frame: Any) -> None:
     with pytest.raises(InputError, match="particle 1 is 'Na', which the model does not know: it knows O, H"):
         python_force(WATER, ["O", "Na"])
+
+
+def test_openmm_with_too_few_symbols(frame: Any) -> None:
+    force = python_force(WATER, symbols(frame)[1:])
+    with pytest.raises(Exception, match="the force has symbols for 47 particles, but acts on 48"):
+        context(frame, force).getState(getEnergy=True)
 
 
 def test_openmm_example() -> None:
