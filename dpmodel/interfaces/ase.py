@@ -163,7 +163,7 @@ def _lattice(frame: Structure) -> np.ndarray:
     return np.zeros((0, 3)) if frame.cell is None else frame.cell[frame.pbc]
 
 
-def _parameters(atoms: Atoms) -> np.ndarray:
+def _parameters(atoms: Any) -> np.ndarray:
     """Frame and atomic parameters in one row."""
     return np.append(atoms.info.get("fparam", ()), atoms.arrays.get("aparam", ()))
 
