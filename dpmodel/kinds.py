@@ -5,26 +5,51 @@ A validator raises ``ValueError("<what is allowed>")``; ``dpmodel.settings`` add
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, Strict, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    Tag,
+    WithJsonSchema,
+)
 
 T = TypeVar("T")
 
 
-def by_type(default: str) -> Discriminator:
+@dataclass(frozen=True)
+class by_type:
     """Choose among sections by their key ``type``.
 
     ``Annotated[Annotated[A, Tag("<a>")] | Annotated[B, Tag("<b>")], by_type("a")]`` reads ``{"type": "b", ...}`` as
     ``B`` and a section without ``type`` as ``A``.
     """
 
-    def tag(value: Any) -> str | None:
+    default: str
+
+    def _tag(self, value: Any) -> str | None:
         if isinstance(value, Mapping):
-            return f"<{value.get('type', default)}>"
+            return f"<{value.get('type', self.default)}>"
         return f"<{value.type}>" if hasattr(value, "type") else None
 
-    return Discriminator(tag)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return Discriminator(self._tag).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """All sections but the default one require ``type``: exactly one fits."""
+        made = handler(core)
+        for option in made["oneOf"]:
+            section = handler.resolve_ref_schema(option)
+            if section["properties"]["type"]["const"] != self.default:
+                section["required"] = sorted({"type", *section.get("required", ())})
+        return made
 
 
 def _one_or_many(value: Any) -> str:

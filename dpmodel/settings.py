@@ -19,6 +19,8 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, ClassVar, Self, get_args
@@ -27,6 +29,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -50,6 +53,7 @@ def setting(
     unit: str = "",
     aliases: tuple[str, ...] = (),
     sparse: bool = False,
+    idle: bool = False,
     **bounds: Any,
 ) -> Any:
     """Declare a setting.
@@ -66,10 +70,12 @@ def setting(
         Other names that input files may use.
     sparse : bool
         Leave it out of ``model_dump`` at its default: deepmd-kit does not know the key or the default.
+    idle : bool
+        It has no effect here; a value other than the default brings a warning.
     **bounds
         ``gt``, ``ge``, ``lt``, ``le``, ``min_length``, as in ``pydantic.Field``.
     """
-    extra = {"unit": unit, "aliases": list(aliases), "sparse": sparse}
+    extra = {"unit": unit, "aliases": list(aliases), "sparse": sparse, "idle": idle}
     kept: Any = {key: value for key, value in extra.items() if value}
     return Field(default, description=meaning, json_schema_extra=kept, **bounds)
 
@@ -89,7 +95,14 @@ class Settings(BaseModel):
     """Keys of old input files and the dotted paths, from this section, that replaced them."""
 
     ignored: ClassVar[Mapping[str, object]] = {}
-    """Keys of deepmd-kit that mean nothing here, with the one value they may have (or ``ANY``)."""
+    """Keys of deepmd-kit that mean nothing here and the value (of a section: some values) that asks for nothing, or
+    ``ANY``; others bring a warning."""
+
+    fixed: ClassVar[Mapping[str, object]] = {}
+    """Keys of deepmd-kit that may only have this one value."""
+
+    foreign: ClassVar[Mapping[str, str]] = {}
+    """Keys, and types of sections, of deepmd-kit that are not here, and what to say of them."""
 
     @classmethod
     def read(cls, data: Any, path: str = "") -> Self:
@@ -101,7 +114,8 @@ class Settings(BaseModel):
             Naming every unknown, missing, ill-typed or inconsistent setting by its path (of hundreds the first ones).
         """
         try:
-            return cls.model_validate(data)
+            with remarks_together():
+                return cls.model_validate(data)
         except ValidationError as error:
             lines = [f"{_dotted(path, e['loc']) or 'input'} {e['msg']}" for e in error.errors()]
         if len(lines) == 1:
@@ -145,18 +159,43 @@ class Settings(BaseModel):
     def _rename(cls, data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
         """``data`` in current names, without comments and ignored keys."""
         given = {key: value for key, value in data.items() if not str(key).startswith("_")}
-        old = ", ".join(f"{key!r} is now {cls.moved[key]!r}" for key in given if key in cls.moved)
-        if old:
-            warnings.warn(f"old names of settings: {old}", UserWarning, stacklevel=2)
-        fields = cls.model_fields.items()
-        names = {**cls.moved, **{alias: name for name, field in fields for alias in _extra(field).get("aliases", ())}}
+        names = cls._other_names()
         for key in [key for key in given if key in names]:
+            remark(OLD, f"{key!r} is now {names[key]!r}")
             _move(given, key, names[key], problems)
-        for key in [key for key in given if key in cls.ignored]:
-            value, harmless = given.pop(key), cls.ignored[key]
-            if harmless is not ANY and value != harmless:
-                problems.append(((key,), f"is not supported (only {harmless!r} is), got {_short(value)}"))
-        return given
+        for key in [key for key in given if key in cls.fixed]:
+            value, only = given.pop(key), cls.fixed[key]
+            if value != only:
+                problems.append(((key,), f"is not supported (only {only!r} is), got {_short(value)}"))
+        idle = {name: field.default for name, field in cls.model_fields.items() if _extra(field).get("idle")}
+        for key in [key for key in given if key in cls.ignored or key in idle]:
+            if not _asks_nothing(given[key], cls.ignored.get(key, idle.get(key))):
+                remark(IDLE, repr(key))
+        return {key: value for key, value in given.items() if key not in cls.ignored}
+
+    @classmethod
+    def _other_names(cls) -> dict[str, str]:
+        """Old keys, and the dotted paths that replaced them."""
+        fields = cls.model_fields.items()
+        return {**cls.moved, **{alias: name for name, field in fields for alias in _extra(field).get("aliases", ())}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema knows old and ignored keys, too."""
+        made = handler(core)
+        section, names = handler.resolve_ref_schema(made), cls._other_names()
+        known = section.setdefault("properties", {})
+        for old, new in names.items():
+            value = {key: x for key, x in known.get(new, {}).items() if key not in ("default", "title", "aliases")}
+            known[old] = value | {"deprecated": True, "description": f"Old name of {new}."}
+        known |= {key: {"deprecated": True, "description": "Without effect."} for key in cls.ignored}
+        known |= {key: {"const": value, "description": "Only this value is supported."} for key, value in cls.fixed.items()}
+        for new in list(section.get("required", ())):
+            others = [old for old, path in names.items() if path.partition(".")[0] == new]
+            if others:
+                section["required"].remove(new)
+                section.setdefault("allOf", []).append({"anyOf": [{"required": [name]} for name in (new, *others)]})
+        return made
 
     @classmethod
     def _explain(cls, error: Any) -> Problem:
@@ -169,9 +208,13 @@ class Settings(BaseModel):
             return loc, f"is required: {field.description if field else ''}"
         if kind == "extra_forbidden":
             key, known = error["loc"][0], sorted(cls.model_fields)
+            if key in cls.foreign:
+                return (key,), cls.foreign[key]
             return (key,), f"is not a setting{nearest(str(key), known) or '; known are ' + ', '.join(known)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
+            if value in cls.foreign:
+                return loc, f"{cls.foreign[value]}, got {value!r}"
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
         what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))
         unit = _extra(field).get("unit", "") if kind in _BOUNDS else ""
@@ -202,6 +245,39 @@ _EXPECTED = _BOUNDS | {
     "literal_error": "{expected}",
     "value_error": "{error}",
 }
+
+
+OLD, IDLE = "old names of settings", "settings without effect here"
+_remarks: ContextVar[dict[str, list[str]] | None] = ContextVar("remarks", default=None)
+
+
+@contextmanager
+def remarks_together() -> Iterator[None]:
+    """One warning of each kind for all that is read inside, unless it is read inside another such block."""
+    if _remarks.get() is not None:
+        yield
+        return
+    found: dict[str, list[str]] = {}
+    token = _remarks.set(found)
+    try:
+        yield
+    finally:
+        _remarks.reset(token)
+    for kind, texts in found.items():
+        warnings.warn(f"{kind}: {', '.join(dict.fromkeys(texts))}", UserWarning, stacklevel=4)
+
+
+def remark(kind: str, text: str) -> None:
+    """Something to warn of when everything has been read."""
+    found = _remarks.get()
+    if found is not None:
+        found.setdefault(kind, []).append(text)
+
+
+def _asks_nothing(value: Any, harmless: Any) -> bool:
+    if isinstance(value, Mapping) and isinstance(harmless, Mapping):
+        return all(value.get(key, x) == x for key, x in harmless.items())
+    return harmless is ANY or value == harmless
 
 
 def _extra(field: Any) -> dict[str, Any]:

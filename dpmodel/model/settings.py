@@ -67,7 +67,7 @@ class EnergyFitting(CommonFittingSettings):
         " the numbers themselves are not used.",
     )
     layer_name: Listed[str | None] | None = setting(
-        None, "Accepted for compatibility with TensorFlow models, without effect.", sparse=True
+        None, "Accepted for compatibility with TensorFlow models, without effect.", sparse=True, idle=True
     )
 
     @property
@@ -157,7 +157,9 @@ class ModelSettings(Settings):
     fitting_net: FittingSettings = setting(..., "What is predicted from the description.")
     data_stat_nbatch: Count = setting(10, "Number of batches of each system that statistics use.", unit="batches")
     data_stat_protect: float = setting(1e-2, "Smallest standard deviation of frame and atomic parameters.", gt=0)
-    data_bias_nsample: Count = setting(10, "Accepted for compatibility with TensorFlow models, without effect.")
+    data_bias_nsample: Count = setting(
+        10, "Accepted for compatibility with TensorFlow models, without effect.", idle=True
+    )
     pair_exclude_types: TypePairs = setting((), "Pairs of types that are not neighbors of each other.")
     atom_exclude_types: Listed[Index] = setting(
         (), "Types whose atoms contribute nothing themselves but remain neighbors of others."
@@ -169,12 +171,8 @@ class ModelSettings(Settings):
     model_branch_alias: Listed[Name] = setting((), "Other names of this branch of a multi-task model.", sparse=True)
     info: dict[str, Any] | None = setting(None, "Notes that travel with the model.", sparse=True)
 
-    ignored: ClassVar = {
-        "srtab_add_bias": ANY,
-        "bridging_method": "None",
-        "bridging_r_inner": ANY,
-        "bridging_r_outer": ANY,
-    }
+    ignored: ClassVar = {"srtab_add_bias": ANY, "bridging_r_inner": ANY, "bridging_r_outer": ANY}
+    fixed: ClassVar = {"bridging_method": "None"}
 
     @property
     def n_types(self) -> int:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,11 @@ from pydantic import Field
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.model.settings import ModelSettings
-from dpmodel.settings import ANY, Settings, setting
+from dpmodel.settings import OLD, Settings, remark, remarks_together, setting
 from dpmodel.train.settings import (
+    ELSEWHERE,
+    KALMAN,
+    MUON,
     AdamSettings,
     CommonTraining,
     LossSettings,
@@ -30,7 +32,7 @@ SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's 
 SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
 OLD_PLACES = {  # keys of ``training`` in old files: where they are now
     "opt_type": ("optimizer", "type"),
-    **{key: ("optimizer", key) for key in ("adam_beta1", "adam_beta2", "weight_decay")},
+    **{key: ("optimizer", key) for key in ("adam_beta1", "adam_beta2", "weight_decay", *KALMAN, *MUON)},
     "warmup_steps": ("learning_rate", "warmup_steps"),
 }
 
@@ -58,7 +60,8 @@ class CommonScript(Settings):
     learning_rate: ScheduleSettings = setting(..., "How the learning rate goes with the steps.")
     optimizer: OptimizerSettings = setting(AdamSettings(), "How parameters follow from gradients.")
 
-    ignored: ClassVar = {"validating": ANY, "nvnmd": ANY}
+    ignored: ClassVar = {"validating": {"full_validation": False}, "nvnmd": {"enable": False}}
+    foreign: ClassVar = dict.fromkeys(("LKF", "AdaMuon", "HybridMuon"), ELSEWHERE)
 
 
 class SingleScript(CommonScript):
@@ -167,7 +170,11 @@ def read_script(data: Any) -> Script:
     """
     if not isinstance(data, Mapping):
         raise SettingError(f"input should be a section {{...}}, got {type(data).__name__}")
-    data = _modern(dict(data))
+    with remarks_together():
+        return _read(_modern(dict(data)))
+
+
+def _read(data: dict[str, Any]) -> Script:
     if not (isinstance(data.get("model"), Mapping) and "model_dict" in data["model"]):
         single = SingleScript.read(data)
         return Script(single, single.tasks())
@@ -201,12 +208,11 @@ def _modern(data: dict[str, Any]) -> dict[str, Any]:
     old = [key for key in OLD_PLACES if isinstance(training, Mapping) and key in training]
     if not old:
         return data
-    moves = ", ".join(f"'training.{key}' is now '{'.'.join(OLD_PLACES[key])}'" for key in old)
-    warnings.warn(f"old names of settings: {moves}", UserWarning, stacklevel=3)
     assert isinstance(training, Mapping)
     result = data | {"training": {key: value for key, value in training.items() if key not in old}}
     for key in old:
         section, name = OLD_PLACES[key]
+        remark(OLD, f"'training.{key}' is now '{section}.{name}'")
         given = result.get(section) or {}
         if isinstance(given, Mapping):
             result[section] = {name: training[key], **given}

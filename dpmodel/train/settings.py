@@ -26,7 +26,7 @@ class CommonSchedule(Settings):
     warmup_ratio: float | None = setting(None, "The same as a fraction of all steps.", ge=0, lt=1)
     warmup_start_factor: float = setting(0.0, "Learning rate at the first step as a fraction of start_lr.", ge=0, le=1)
     scale_by_worker: Literal["linear", "sqrt", "none"] = setting(
-        "linear", "Accepted for compatibility, without effect."
+        "linear", "Accepted for compatibility, without effect.", idle=True
     )
 
     @property
@@ -90,11 +90,16 @@ ScheduleSettings = Annotated[
 
 # Optimizer
 
+ELSEWHERE = "is not supported here (use Adam or AdamW)"
+MUON = tuple("momentum muon_momentum lr_adjust lr_adjust_coeff muon_mode enable_gram flash_muon magma_muon".split())
+KALMAN = ("kf_blocksize", *(f"kf_{when}_pref_{term}" for when in ("start", "limit") for term in ("e", "f")))
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdamSettings(Settings):
     """Adam; weight decay is added to the gradient."""
+
+    foreign: ClassVar = dict.fromkeys((*MUON, *KALMAN), f"belongs to an optimizer that {ELSEWHERE}")
 
     type: Literal["Adam"] = setting("Adam", "The optimizer.")
     adam_beta1: Beta = setting(0.9, "Memory of the mean gradient.")
@@ -223,14 +228,19 @@ BatchSize = Annotated[
 """Frames in a batch, or the rule that gives it from the number of atoms (spec training.md 6.1)."""
 
 
+_BLOCK = r"\s*\d+\s*:\s*\d+\s*:\s*\d+(\.\d*)?([eE][+-]?\d+)?\s*"
+_AUTO_PROB = rf"prob_uniform|prob_sys_size(;{_BLOCK})*"
+
+
 def _auto_prob(value: Any) -> Any:
-    block = r"\s*\d+\s*:\s*\d+\s*:\s*\d+(\.\d*)?([eE][+-]?\d+)?\s*"
-    if isinstance(value, str) and re.fullmatch(rf"prob_uniform|prob_sys_size(;{block})*", value):
+    if isinstance(value, str) and re.fullmatch(_AUTO_PROB, value):
         return value
     raise ValueError("'prob_uniform', 'prob_sys_size' or 'prob_sys_size;from:to:weight;...'")
 
 
-AutoProb = Annotated[str, PlainValidator(_auto_prob), WithJsonSchema({"type": "string"})]
+AutoProb = Annotated[
+    str, PlainValidator(_auto_prob), WithJsonSchema({"type": "string", "pattern": f"^({_AUTO_PROB})$"})
+]
 
 
 class DataSettings(Settings):
@@ -289,7 +299,7 @@ class CommonTraining(Settings):
     disp_freq: Count = setting(1000, "Steps between two lines of the learning curve.", unit="steps")
     disp_avg: bool = setting(False, "Average the training values over the steps between two lines.")
     disp_training: bool = setting(True, "Write the learning curve.")
-    time_training: bool = setting(True, "Accepted for compatibility, without effect.")
+    time_training: bool = setting(True, "Accepted for compatibility, without effect.", idle=True)
     save_freq: Count = setting(1000, "Steps between two checkpoints.", unit="steps")
     save_dir: str | None = setting(None, "Directory of the numbered checkpoints.")
     save_ckpt: Annotated[str, Field(min_length=1)] = setting("model.ckpt", "Beginning of the names of checkpoints.")
@@ -307,15 +317,14 @@ class CommonTraining(Settings):
     tensorboard_freq: Count = setting(1, "Steps between two values for TensorBoard.", unit="steps")
 
     ignored: ClassVar = {
-        "profiling": ANY,
+        "profiling": False,
         "profiling_file": ANY,
-        "enable_profiler": ANY,
-        "zero_stage": ANY,
-        "enable_compile": ANY,
-        "acc_freq": 1,
-        "mixed_precision": None,
+        "enable_profiler": False,
+        "zero_stage": 0,
+        "enable_compile": False,
         "set_prefix": ANY,
     }
+    fixed: ClassVar = {"acc_freq": 1, "mixed_precision": None}
 
     @property
     def first_seed(self) -> int:

@@ -1,6 +1,7 @@
 """Input files: defaults of the specification, every cross check, old names, multi-task references."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ WRONG = [
     ({"learning_rate": {"warmup_steps": 100}}, r"warmup_steps should be below the number of steps, 100, got 100"),
     ({"learning_rate": {"type": "wsd", "stop_lr": 0.0}}, r"stop_lr should be above 0 for the schedule wsd"),
     ({"learning_rate": {"type": "expp"}}, r"learning_rate.type should be .*did you mean 'exp'"),
-    ({"optimizer": {"type": "LKF"}}, r"optimizer.type should be 'Adam', 'AdamW', got 'LKF'"),
+    ({"optimizer": {"type": "LKF"}}, r"optimizer.type is not supported here \(use Adam or AdamW\), got 'LKF'"),
+    ({"optimizer": {"type": "LKF", "kf_blocksize": 9}}, r"^optimizer.type is not supported here"),
+    ({"optimizer": {"type": "adamw"}}, r"optimizer.type should be 'Adam', 'AdamW', got 'adamw'; did you mean 'AdamW'"),
+    ({"optimizer": {"lr_adjust": 1.0}}, r"optimizer.lr_adjust belongs to an optimizer that is not supported here"),
     ({"optimizer": {"adam_beta1": 1.0}}, r"optimizer.adam_beta1 should be below 1"),
     ({"loss": {"start_pref": 1}}, r"loss.start_pref is not a setting; did you mean 'start_pref_"),
     ({"loss": {"use_huber": True, "relative_f": 1.0}}, r"loss.relative_f does not go with use_huber"),
@@ -165,7 +169,31 @@ def test_old_places_are_accepted_with_a_warning() -> None:
 def test_aliases(name: str) -> None:
     data = single()
     data["training"][name] = data["training"].pop("numb_steps")
-    assert read_script(data).training.numb_steps == 100
+    with pytest.warns(UserWarning, match=f"'{name}' is now 'numb_steps'"):
+        assert read_script(data).training.numb_steps == 100
+
+
+def said(data: dict[str, Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        read_script(data)
+    return [str(warning.message) for warning in found]
+
+
+def test_one_line_for_all_old_names() -> None:
+    data = single(training={"opt_type": "Adam"}, model={"fitting_net": {"n_neuron": [3]}})
+    data["training"]["training_data"]["sys_weights"] = [1.0]
+    assert said(data) == [
+        "old names of settings: 'training.opt_type' is now 'optimizer.type', 'n_neuron' is now 'neuron',"
+        " 'sys_weights' is now 'sys_probs'"
+    ]
+
+
+def test_one_line_for_all_without_effect() -> None:
+    data = single(training={"enable_compile": True, "zero_stage": 0, "profiling": False, "time_training": False})
+    data |= {"validating": {"full_validation": True, "validation_freq": 10}, "nvnmd": {}}
+    assert said(data) == ["settings without effect here: 'validating', 'enable_compile', 'time_training'"]
+    assert said(single(validating={"full_validation": False, "validation_freq": 10})) == []
 
 
 def test_active_terms() -> None:
