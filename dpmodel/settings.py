@@ -189,7 +189,8 @@ class Settings(BaseModel):
             value = {key: x for key, x in known.get(new, {}).items() if key not in ("default", "title", "aliases")}
             known[old] = value | {"deprecated": True, "description": f"Old name of {new}."}
         known |= {key: {"deprecated": True, "description": "Without effect."} for key in cls.ignored}
-        known |= {key: {"const": value, "description": "Only this value is supported."} for key, value in cls.fixed.items()}
+        only = "Only this value is supported."
+        known |= {key: {"const": value, "description": only} for key, value in cls.fixed.items()}
         for new in list(section.get("required", ())):
             others = [old for old, path in names.items() if path.partition(".")[0] == new]
             if others:

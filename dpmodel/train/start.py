@@ -16,9 +16,9 @@ from dpmodel.module import Rebuilder, state
 from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
 from dpmodel.train.neighbors import Crowding, crowding, resolved, too_few
-from dpmodel.train.script import Script, Task
+from dpmodel.train.script import SINGLE, MultiScript, Script, Task
 from dpmodel.train.settings import one_seed
-from dpmodel.train.statistics import Statistics, add, statistics, with_statistics
+from dpmodel.train.statistics import Moments, Statistics, add, scaled, statistics, with_statistics
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def fresh_models(script: Script, data: Mapping[str, Data], found: Crowding) -> d
         name: statistics(data[name].train.first(task.model.data_stat_nbatch), task.model)
         for name, task in script.tasks.items()
     }
-    samples = _together(samples, script)
+    samples = _together(samples, script, task_shares(script, data))
     models = {}
     for number, (name, task) in enumerate(sorted(script.tasks.items())):
         model = with_case(draw(task.model, script.training.first_seed), number, len(script.tasks))
@@ -93,19 +93,48 @@ def with_case(model: Model, number: int, of: int) -> Model:
 
 def model_file(model: Model, settings: ModelSettings, found: Crowding | None) -> ModelFile:
     """A model with what its file says beside it."""
-    known = {"min_nbor_dist": np.asarray(found.shortest)} if found and np.isfinite(found.shortest) else {}
-    return ModelFile(settings, model, {"@variables": known, "model_def_script": settings.model_dump()})
+    known = found.shortest if found and 0 < found.shortest < np.inf else None
+    return ModelFile(settings, model, {"model_def_script": settings.model_dump()}, known)
 
 
-def _together(samples: dict[str, Statistics], script: Script) -> dict[str, Statistics]:
-    """Environment statistics of tasks that share their descriptor are taken over all of their data."""
+def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
+    """How often each task has its turn, up to a common factor (spec training.md 9.3)."""
+    if not isinstance(script.settings, MultiScript):
+        return {SINGLE: 1.0}
+    training = script.settings.training
+    if training.num_epoch_dict is not None:
+        return {name: training.num_epoch_dict.get(name, 0.0) * data[name].train.epoch for name in data}
+    if training.model_prob is not None:
+        return {name: training.model_prob.get(name, 0.0) for name in data}
+    return {name: float(d.systems) for name, d in data.items()}
+
+
+def _together(samples: dict[str, Statistics], script: Script, shares: Mapping[str, float]) -> dict[str, Statistics]:
+    """Statistics of what tasks share are taken over all of their data (spec training.md 9.2)."""
     for link in script.links:
-        if link.part == "descriptor":
-            members = [task for task, level in link.members if level == 0]
-            rows = [samples[task].rows for task in members]
-            common = {block: reduce(add, [r[block] for r in rows]) for block in rows[0]} if rows else {}
-            samples = samples | {task: replace(samples[task], rows=common) for task in members}
+        members = [task for task, level in link.members if level == 0]
+        mine = {task: samples[task] for task in members}
+        common = _rows(mine) if link.part == "descriptor" else _parameters(mine, shares)
+        samples = samples | {task: replace(samples[task], **common) for task in members}
     return samples
+
+
+def _rows(samples: Mapping[str, Statistics]) -> dict[str, dict[str, Moments]]:
+    """Environment rows of all tasks, each sample as much as any other."""
+    rows = [found.rows for found in samples.values()]
+    return {"rows": {block: reduce(add, [r[block] for r in rows]) for block in rows[0]}} if rows else {}
+
+
+def _parameters(samples: Mapping[str, Statistics], shares: Mapping[str, float]) -> dict[str, Moments]:
+    """Frame and atomic parameters of all tasks, each as often as it has its turn."""
+    most = max(shares[task] for task in samples)
+    common = {}
+    for name in ("fparam", "aparam"):
+        found = {task: moments for task, sample in samples.items() if (moments := getattr(sample, name)) is not None}
+        if found:
+            parts = [scaled(moments, shares[task] / most if most else 1.0) for task, moments in found.items()]
+            common[name] = reduce(add, parts)
+    return common
 
 
 def loaded_models(script: Script, models: Mapping[str, ModelFile], path: str) -> dict[str, ModelFile]:
@@ -129,7 +158,7 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
             )
     arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
     extras = file.extras | {"model_def_script": task.model.model_dump()}
-    return ModelFile(task.model, Rebuilder(mould)(arrays), extras)
+    return replace(file, settings=task.model, model=Rebuilder(mould)(arrays), extras=extras)
 
 
 def settled_by_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:

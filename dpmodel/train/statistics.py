@@ -50,6 +50,11 @@ def add(a: Moments, b: Moments) -> Moments:
     return Moments(*(x + y for x, y in zip(a, b, strict=True)))
 
 
+def scaled(a: Moments, factor: float) -> Moments:
+    """The moments of a sample that counts ``factor`` times."""
+    return Moments(*(factor * x for x in a))
+
+
 def of_samples(x: Array) -> Moments:
     """Moments of samples (n, k) over the first axis."""
     return Moments(np.full(x.shape[1], len(x)), x.sum(axis=0), (x * x).sum(axis=0))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ import pytest
 from dpmodel.data.structure import structures
 from dpmodel.data.systems import Frame
 from dpmodel.errors import SettingError
+from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.surgery.bias import output_bias
 from dpmodel.train.neighbors import automatic, crowding, resolved, too_few
+from dpmodel.train.script import read_script
+from dpmodel.train.start import fresh_models, look, open_data
 from dpmodel.train.statistics import energy_bias, statistics, with_statistics
 from reference_cases import HERE as CASES
 from reference_cases import case
+from small_water import MODEL, write_system
 
 REFERENCE = np.load(Path(__file__).parent / "statistics.npz")
 NAMES = sorted({key.partition("/")[0] for key in REFERENCE.files})
@@ -136,3 +141,35 @@ def test_selections_that_do_not_fit_each_other() -> None:
             ModelSettings.read(data),
             crowding(simple_cubic(2, 2.0), [data["descriptor"][b]["rcut"] for b in ("repinit", "repformer")]),
         )
+
+
+def parameters_of_two(root: Path, **training: Any) -> tuple[dict[str, ModelFile], list[np.ndarray]]:
+    """Models of two tasks with one fitting net, and the frame parameters of their data."""
+    shared = {"types": MODEL["type_map"], "d": MODEL["descriptor"], "f": {"neuron": [4], "numb_fparam": 2}}
+    branch = {"type_map": "types", "descriptor": "d", "fitting_net": "f", "data_stat_protect": 1e-3}
+    data, given = {}, []
+    for k, name in enumerate("AB"):
+        given.append(np.random.default_rng(k).normal([1.0, -100.0 * k], [0.1, 3.0], (4, 2)))
+        np.save(write_system(root / name, 4, seed=k) / "set.000" / "fparam.npy", given[-1])
+        data[name] = {"training_data": {"systems": str(root / name), "batch_size": 1}}
+    settings = {
+        "model": {"shared_dict": shared, "model_dict": {"A": dict(branch), "B": dict(branch)}},
+        "learning_rate": {"start_lr": 0.01},
+        "training": {"data_dict": data, "numb_steps": 1} | training,
+    }
+    read = read_script(settings)
+    found = open_data(read)
+    return fresh_models(read, found, look(found, read)), given
+
+
+@pytest.mark.parametrize("shares", [{"A": 1.0, "B": 3.0}, {"A": 1.0}, {"A": 0.0, "B": 0.25}], ids=str)
+def test_parameters_of_tasks_that_share_a_head(tmp_path: Path, shares: dict[str, float]) -> None:
+    """Mean and deviation of the data that training will see: each task as often as it has its turn."""
+    models, (a, b) = parameters_of_two(tmp_path, model_prob=shares)
+    weights = np.repeat([shares.get("A", 0.0), shares.get("B", 0.0)], len(a))
+    values = np.concatenate([a, b])
+    mean = np.average(values, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+    for file in models.values():
+        np.testing.assert_allclose(file.model.fitting.fparam_avg, mean, rtol=1e-12)
+        np.testing.assert_allclose(file.model.fitting.fparam_inv_std, 1 / deviation, rtol=1e-9)
