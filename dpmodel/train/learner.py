@@ -1,12 +1,15 @@
 """One or several models on an engine, and one step of learning."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dpmodel.backend import AdamRule, Alone, Engine, Processes
 from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.errors import TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
@@ -24,7 +27,7 @@ Keys = dict[str, str]  # of a task: the name under which the array at each path 
 class Learner:
     """The models of ``script`` on ``engine``, ready to learn.
 
-    Arrays are held once, under ``task/path`` of the first task that shares them.
+    Arrays are held once, under ``task/path`` of the task that the others take them from.
     """
 
     def __init__(
@@ -33,31 +36,43 @@ class Learner:
         self.script, self.engine, self._processes = script, engine, processes or Alone()
         self.files = dict(models)
         self.keys = shared_keys({name: file.model for name, file in models.items()}, script.links)
+        owned = {key for keys in self.keys.values() for key in keys.values()}
         held: Arrays = {}
         trained: set[str] = set()
         for name, file in models.items():
-            for path, value in state(file.model).items():
-                held.setdefault(self.keys[name][path], value)
+            held |= {key: value for path, value in state(file.model).items() if (key := f"{name}/{path}") in owned}
             trained |= {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
         self.optimizer = engine.optimizer({k: v for k, v in held.items() if k in trained}, _rule(script))
         self.fixed = {key: engine.native(value) for key, value in held.items() if key not in trained}
         self._start_lr = script.settings.learning_rate.start_lr
         self._gradients = {name: engine.compile(self._gradient_function(name)) for name in models}
         self._losses = {name: engine.compile(self._loss_function(name)) for name in models}
-        self._limit = engine.compile(limited) if script.training.gradient_max_norm else None
+        self._norm, self._limit = engine.compile(norm), engine.compile(limited)
 
     def step(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
-        """Learn from one batch, of which every process may have a part; the columns of the learning curve before it."""
+        """Learn from one batch, of which every process may have a part; the columns of the learning curve before it.
+
+        Raises TrainingError, and learns nothing, if the loss or its gradient is not finite.
+        """
         arguments = self._arguments(task, batch, learning_rate)
         gradients, total, reports = self._together(*self._gradients[task](*arguments))
-        if self._limit is not None:
-            gradients = self._limit(gradients, self._number(self.script.training.gradient_max_norm or 0.0))
+        value, size = float(self.engine.numpy(total)), self.norm(gradients)
+        if not (math.isfinite(value) and math.isfinite(size)):
+            raise TrainingError(f"the loss is {value:.3g}, the norm of its gradient {size:.3g}")
+        most = self.script.training.gradient_max_norm
+        if most:
+            gradients = self._limit(gradients, self._number(size), self._number(most))
         self.optimizer.step(gradients, learning_rate)
         return self._columns(task, total, reports)
 
     def evaluate(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
         """The columns of the learning curve for one batch."""
         return self._columns(task, *self._losses[task](*self._arguments(task, batch, learning_rate)))
+
+    def norm(self, values: Mapping[str, Array]) -> float:
+        """Root of the sum of all squares of ``values``; not finite where that is too large."""
+        with np.errstate(all="ignore"):  # NumPy would warn of what is looked for
+            return float(self.engine.numpy(self._norm(dict(values))))
 
     def models(self, parameters: Mapping[str, Array] | None = None) -> dict[str, ModelFile]:
         """The models as they are now, or with other ``parameters``, in NumPy arrays."""
@@ -68,7 +83,7 @@ class Learner:
     def _model_file(self, name: str, held: Arrays) -> ModelFile:
         file = self.files[name]
         values = {path: held[key].astype(state(file.model)[path].dtype) for path, key in self.keys[name].items()}
-        return ModelFile(file.settings, Rebuilder(file.model)(values), file.extras)
+        return replace(file, model=Rebuilder(file.model)(values))
 
     def _arguments(self, task: str, batch: Batch, learning_rate: float) -> tuple[Any, ...]:
         """Trained and fixed arrays by path, the batch and the prefactors on the engine."""
@@ -138,15 +153,17 @@ def summed(values: Sequence[Array], processes: Processes) -> list[Array]:
     return result
 
 
-def limited(gradients: dict[str, Array], most: Array) -> dict[str, Array]:
-    """``gradients`` scaled down to a norm of ``most`` over all of them (spec training.md 4)."""
-    total = 0.0
-    for g in gradients.values():
-        xp = namespace(g)
-        total = total + xp.sum(xp.astype(g * g, xp.float64))
-    xp = namespace(total)
-    factor = xp.clip(most / (xp.sqrt(total) + 1e-6), None, 1.0)
-    return {key: g * xp.astype(factor, g.dtype) for key, g in gradients.items()}
+def norm(values: Named) -> Array:
+    """Root of the sum of all squares, 0-d, in double precision."""
+    wide = [namespace(x).astype(x, namespace(x).float64) for x in values.values()]
+    xp = namespace(wide[0])
+    return xp.sqrt(sum(xp.sum(x * x) for x in wide))
+
+
+def limited(gradients: Named, size: Array, most: Array) -> Named:
+    """``gradients``, of norm ``size``, scaled down to a norm of ``most`` (spec training.md 4)."""
+    factor = namespace(size).clip(most / (size + 1e-6), None, 1.0)
+    return {key: g * namespace(g).astype(factor, g.dtype) for key, g in gradients.items()}
 
 
 def _rule(script: Script) -> AdamRule:

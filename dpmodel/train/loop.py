@@ -27,7 +27,7 @@ from dpmodel.train.loss import Batch, reported
 from dpmodel.train.schedule import schedule
 from dpmodel.train.script import SINGLE, MultiScript, Script
 from dpmodel.train.settings import TrainingSettings
-from dpmodel.train.start import Data
+from dpmodel.train.start import Data, task_shares
 from dpmodel.xp import Array
 
 Watch = Callable[[int, str, Columns, float], None]  # step from 1, task, columns, learning rate
@@ -71,7 +71,7 @@ class Training:
     def run(self, watch: Watch = lambda *_: None) -> bool:
         """Learn to the end, or until SIGINT or SIGTERM asks to stop; then a checkpoint is written and False returned.
 
-        Raises TrainingError if the loss is no longer a number; the last checkpoint is then from before.
+        Raises TrainingError if loss, gradient or parameters are no longer finite; the last checkpoint is from before.
         """
         training = self.script.training
         first = self.processes.rank == 0
@@ -99,12 +99,13 @@ class Training:
     def _learn(self, task: str, batch: Batch, watch: Watch) -> None:
         """One step and what is written after it."""
         training, rate = self.script.training, self._rate(self.step)
-        columns = self.learner.step(task, batch, rate)
-        if not math.isfinite(columns["rmse"]):
+        try:
+            columns = self.learner.step(task, batch, rate)
+        except TrainingError as error:
             raise TrainingError(
-                f"step {self.step + 1}: the loss is {columns['rmse']}; the last checkpoint is from before."
+                f"step {self.step + 1}: {error}; the last checkpoint is from before."
                 " Is the learning rate too high, or are there bad data (dpmodel data check)?"
-            )
+            ) from None
         if self._average is not None:
             self._average.add()
         self.step += 1
@@ -178,6 +179,12 @@ class Training:
 
     def _save(self, refit: bool = False) -> None:
         """Write a checkpoint; ``refit``: with output biases fitted again."""
+        size = self.learner.norm(self.learner.optimizer.parameters)
+        if not math.isfinite(size):
+            raise TrainingError(
+                f"step {self.step}: the norm of the parameters is {size}; the last checkpoint is from before."
+                " Is the learning rate too high?"
+            )
         self._saved = self.step
         if self.processes.rank:
             return
@@ -218,18 +225,6 @@ def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
     if isinstance(script.settings, MultiScript) and script.settings.training.num_epoch_dict is not None:
         return math.ceil(sum(task_shares(script, data).values()))
     return training.numb_steps or 0
-
-
-def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
-    """How often each task has its turn, up to a common factor (spec training.md 9.3)."""
-    if not isinstance(script.settings, MultiScript):
-        return {SINGLE: 1.0}
-    training = script.settings.training
-    if training.num_epoch_dict is not None:
-        return {name: training.num_epoch_dict.get(name, 0.0) * data[name].train.epoch for name in data}
-    if training.model_prob is not None:
-        return {name: training.model_prob.get(name, 0.0) for name in data}
-    return {name: float(d.systems) for name, d in data.items()}
 
 
 def _shelves(script: Script, n_steps: int) -> list[Shelf]:

@@ -8,13 +8,14 @@ import pytest
 
 from dpmodel.backend import AdamRule, backend
 from dpmodel.data.selection import selection
+from dpmodel.errors import TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
 from dpmodel.module import state
 from dpmodel.train.batches import open_batches
 from dpmodel.train.collate import collate
-from dpmodel.train.learner import Learner, limited
+from dpmodel.train.learner import Learner, limited, norm
 from dpmodel.train.loss import Batch
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
@@ -132,9 +133,42 @@ def test_a_state_moves_between_backends(tmp_path: Path, name: str) -> None:
 
 def test_limit_of_the_gradient() -> None:
     gradients = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
-    scaled = limited(gradients, np.array(1.0))
+    size = norm(gradients)
+    assert size == 5.0
+    scaled = limited(gradients, size, np.array(1.0))
     np.testing.assert_allclose(scaled["a"], [3.0 / (5.0 + 1e-6), 0.0], rtol=1e-14)
-    np.testing.assert_allclose(limited(gradients, np.array(10.0))["b"], [[4.0]], rtol=0)
+    np.testing.assert_allclose(limited(gradients, size, np.array(10.0))["b"], [[4.0]], rtol=0)
+
+
+@pytest.mark.parametrize("name", ["numpy", *BACKENDS])
+def test_norm_of_large_numbers(tmp_path: Path, name: str) -> None:
+    """Squares that float32 does not hold are no reason to stop; those that float64 does not hold are."""
+    one, _ = learner(tmp_path, name)
+    for value, expected in (
+        (np.full(4, 1e30, "float32"), 2e30),
+        (np.array([1e200]), np.inf),
+        (np.array(np.nan), np.nan),
+    ):
+        np.testing.assert_allclose(one.norm({"a": one.engine.native(value)}), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["numpy", *BACKENDS])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("most", [None, 0.5])
+def test_a_gradient_that_is_not_finite_moves_nothing(tmp_path: Path, name: str, bad: float, most: float | None) -> None:
+    one, batches = learner(tmp_path, name, training={"gradient_max_norm": most})
+    before, gradients = one.optimizer.state(), one._gradients["Default"]
+
+    def spoiled(*arguments: Any) -> Any:
+        found, total, reports = gradients(*arguments)
+        first = next(iter(found))
+        return found | {first: one.engine.native(np.full(found[first].shape, bad))}, total, reports
+
+    one._gradients["Default"] = spoiled
+    with pytest.raises(TrainingError, match="the norm of its gradient"):
+        one.step("Default", batches[0], 0.01)
+    after = one.optimizer.state()
+    assert all(np.array_equal(before[key], after[key]) for key in before)
 
 
 def test_frozen_parts_stay(tmp_path: Path) -> None:
@@ -177,6 +211,28 @@ def test_tasks_share_what_they_say(tmp_path: Path, level: int) -> None:
     assert moved["A"] == {path for path in moved["B"] if path.startswith(shares)}
     for path in moved["A"]:
         np.testing.assert_array_equal(after["A"][path], after["B"][path])
+
+
+def test_the_tensors_are_those_of_the_lowest_level(tmp_path: Path) -> None:
+    """A task listed later may be the one that the others take their tensors from."""
+    branch = {"type_map": MODEL["type_map"], "fitting_net": {"neuron": [6]}}
+    data = script(tmp_path) | {
+        "model": {
+            "model_dict": {"A": branch | {"descriptor": "d:1"}, "B": branch | {"descriptor": "d"}},
+            "shared_dict": {"d": MODEL["descriptor"]},
+        },
+        "loss_dict": {"A": {}, "B": {}},
+        "training": {"data_dict": {name: {"training_data": {"systems": "x"}} for name in "AB"}, "numb_steps": 1},
+    }
+    del data["loss"]
+    made = read_script(data)
+    models = {name: ModelFile(task.model, build(task.model, k)) for k, (name, task) in enumerate(made.tasks.items())}
+    found = Learner(made, models, backend("numpy").engine()).models()
+    given, a, b = state(models["B"].model), state(found["A"].model), state(found["B"].model)
+    shared = [path for path in given if path.startswith("descriptor.type_embedding.")]
+    assert shared
+    assert all(np.array_equal(a[path], given[path]) for path in shared)
+    assert all(np.array_equal(b[path], given[path]) for path in given)
 
 
 ROOT = Path(__file__).parents[2]

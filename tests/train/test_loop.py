@@ -22,9 +22,10 @@ from dpmodel.interfaces.cli import app
 from dpmodel.module import state
 from dpmodel.train.checkpoint import latest, read
 from dpmodel.train.curve import read_curve
-from dpmodel.train.loop import Training, number_of_steps, task_shares
+from dpmodel.train.loop import Training, number_of_steps
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
+from dpmodel.train.start import task_shares
 from small_water import MODEL, learn, script, write_system
 
 
@@ -206,17 +207,31 @@ def test_an_untrained_model(folder: Path) -> None:
     assert "model.ckpt-0.pt" in os.listdir()
 
 
-def test_a_loss_that_is_no_number_stops_before_the_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_no_numbers_stop_before_the_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     run = ready(given())
-    step = run.learner.step
+    gradients = run.learner._gradients["Default"]
 
-    def spoiled(*arguments: Any) -> dict[str, float]:
-        return {name: np.nan if run.step == 4 else value for name, value in step(*arguments).items()}
+    def spoiled(*arguments: Any) -> Any:
+        found, total, reports = gradients(*arguments)
+        if run.step == 4 and what == "gradient":
+            found = {key: value * np.nan for key, value in found.items()}
+        return found, total * np.nan if run.step == 4 and what == "loss" else total, reports
 
-    monkeypatch.setattr(run.learner, "step", spoiled)
-    with pytest.raises(TrainingError, match="step 5: the loss is nan"):
+    monkeypatch.setitem(run.learner._gradients, "Default", spoiled)
+    with pytest.raises(TrainingError, match=f"step 5: the loss is .*{'nan' if what == 'loss' else 'gradient nan'}"):
         run.run()
     assert latest("model.ckpt").resolve() == folder / "model.ckpt-3.pt"
+    assert read("model.ckpt.pt").step == 3
+
+
+def test_absurd_parameters_are_not_kept(folder: Path) -> None:
+    ready(given(numb_steps=1, save_freq=1)).run()
+    data = given(save_freq=1)
+    data["learning_rate"] = {"start_lr": 1e300}
+    with pytest.raises(TrainingError, match="step 2: the norm of the parameters is inf"):
+        ready(data, "torch", restart=Path("model.ckpt")).run()  # NumPy would warn of the overflow, too
+    assert latest("model.ckpt").resolve() == folder / "model.ckpt-1.pt"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
