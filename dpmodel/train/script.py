@@ -38,9 +38,13 @@ OLD_PLACES = {  # keys of ``training`` in old files: where they are now
 
 
 class Link(NamedTuple):
-    """Tasks that share a descriptor or a fitting net: ``members`` are (task, level), those that share most first."""
+    """Tasks that share a descriptor or a fitting net, called ``key`` in ``shared_dict``.
+
+    ``members`` are (task, level), those that share most first.
+    """
 
     part: str
+    key: str
     members: tuple[tuple[str, int], ...]
 
 
@@ -159,6 +163,18 @@ class Script:
         """Whether the file is one of multi-task training."""
         return isinstance(self.settings, MultiScript)
 
+    def content(self) -> dict[str, Any]:
+        """What an input file for the ``tasks`` as they are now says, with all defaults."""
+        models = {name: task.model.model_dump() for name, task in self.tasks.items()}
+        if not self.multi:
+            return self.settings.model_dump() | {"model": models[SINGLE]}
+        shared: dict[str, Any] = {}
+        for link in self.links:
+            for task, level in link.members:
+                shared.setdefault(link.key, models[task][link.part])
+                models[task][link.part] = f"{link.key}:{level}"
+        return self.settings.model_dump() | {"model": {"shared_dict": shared, "model_dict": models}}
+
 
 def read_script(data: Any) -> Script:
     """The input file whose content (nested mappings, as from JSON) is ``data``.
@@ -236,8 +252,8 @@ def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]
             new[part] = shared[key]
             members.setdefault((part, key), []).append((name, level))
     links = [
-        Link(part, tuple(sorted(found, key=lambda member: member[1])))
-        for (part, _), found in members.items()
+        Link(part, key, tuple(sorted(found, key=lambda member: member[1])))
+        for (part, key), found in members.items()
         if part != "type_map" and len(found) > 1
     ]
     return {"model_dict": result, "shared_dict": dict(shared)}, tuple(links)

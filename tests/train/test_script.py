@@ -214,7 +214,7 @@ def test_several_tasks() -> None:
     assert list(script.tasks) == ["A", "B"]
     assert script.tasks["B"].loss.active == ("e", "f", "v")
     assert script.tasks["A"].model.type_map == tuple(MODEL["type_map"])
-    assert script.links == (Link("descriptor", (("A", 0), ("B", 0))),)
+    assert script.links == (Link("descriptor", "d", (("A", 0), ("B", 0))),)
 
 
 def test_levels_of_sharing() -> None:
@@ -224,9 +224,12 @@ def test_levels_of_sharing() -> None:
     data["model"]["data_stat_nbatch"] = 3
     script = read_script(data)
     descriptor, fitting = script.links
-    assert descriptor == Link("descriptor", (("B", 0), ("A", 1)))
-    assert fitting == Link("fitting_net", (("A", 0), ("B", 0)))
+    assert descriptor == Link("descriptor", "d", (("B", 0), ("A", 1)))
+    assert fitting == Link("fitting_net", "f", (("A", 0), ("B", 0)))
     assert {task.model.data_stat_nbatch for task in script.tasks.values()} == {3}
+    again = read_script(script.content())
+    assert again.links == script.links
+    assert again.tasks == script.tasks
 
 
 def test_wrong_references() -> None:
