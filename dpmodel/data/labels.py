@@ -6,22 +6,21 @@ Shape = tuple[int | str, ...]
 
 
 class Label(NamedTuple):
-    """``shape`` of one frame: "n" is the number of atoms, "*" what the file has; ``default`` where it is missing."""
+    """``shape`` of one frame: "n" is the number of atoms, "*" what the file has; ``default`` where others have it."""
 
     shape: Shape
-    unit: str = ""
-    default: float = 0.0
+    default: float | None = None
 
 
 LABELS = {
-    "energy": Label((), "eV"),
-    "force": Label(("n", 3), "eV/angstrom"),
-    "virial": Label((3, 3), "eV"),
-    "atom_ener": Label(("n",), "eV"),
+    "energy": Label(()),
+    "force": Label(("n", 3)),
+    "virial": Label((3, 3)),
+    "atom_ener": Label(("n",)),
     "atom_pref": Label(("n",), default=1.0),
     "atom_ener_coeff": Label(("n",), default=1.0),
     "drdq": Label(("n", 3, "*")),
-    "hessian": Label(("n", 3, "n", 3), "eV/angstrom^2"),
+    "hessian": Label(("n", 3, "n", 3)),
     "fparam": Label(("*",)),
     "aparam": Label(("n", "*")),
     "dipole": Label((3,)),
@@ -30,7 +29,7 @@ LABELS = {
     "atom_polarizability": Label(("n", 3, 3)),
     "dos": Label(("*",)),
     "atom_dos": Label(("n", "*")),
-    "numb_copy": Label((), default=1.0),
+    "numb_copy": Label(()),
 }
 OTHER = Label(("*",))  # a property of the user's own
 

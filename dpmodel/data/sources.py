@@ -117,6 +117,8 @@ def is_hdf5(path: str) -> bool:
 
 @lru_cache(maxsize=64)
 def open_file(path: str) -> h5py.File:
+    if not os.path.exists(path):
+        raise FileError(f"{path}: expected an HDF5 file, found nothing (looked for it from {os.getcwd()})")
     try:
         return h5py.File(path, "r")
     except OSError as error:

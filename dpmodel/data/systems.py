@@ -4,7 +4,8 @@ Opening a system looks at names and shapes; numbers are read, and checked, frame
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class _Rows:
     shape: tuple[int, ...]  # of one frame
     where: str
 
+    def beside(self, name: str) -> str:
+        """The path of another array of the same set."""
+        return self.where.removesuffix("coord.npy") + f"{name}.npy"
+
     def __getitem__(self, i: int) -> Array:
         """Frame ``i``, float64; raises FileError where it is not finite."""
         raw = self.values[i] if self.n_frames > 1 else self.values[...]
@@ -57,11 +62,20 @@ class System:
     """Frames with the same number of atoms.
 
     ``type_map``: names of the types in the frames, those of the model if there is one; ``labels``: names of the labels
-    that at least one set has.
+    that at least one set has; ``gaps``: files of labels that only other sets have.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Source, wants: ModelSettings | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Source,
+        wants: ModelSettings | None = None,
+        labels: Collection[str] | None = None,
+        problems: list[str] | None = None,
+    ) -> None:
         """Open the system at ``path`` for the model that ``wants`` describes; without one, as the files say.
+
+        Only ``labels`` are looked at, all if None.  ``problems``: a list for what is wrong with single files, which
+        are then left out; without it the first one is raised.
 
         Raises
         ------
@@ -70,18 +84,22 @@ class System:
         """
         self.source = source(path) if isinstance(path, str | os.PathLike) else path
         self.path = self.source.path
-        self._wants = wants
+        self._wants, self._asked, self._problems = wants, labels, problems
         self._types = self._read_types()
         self.n_atoms = len(self._types)
         self.periodic = not self.source.has("nopbc")
         self._names = self._read_names()
         self.type_map, self._table = self._mapping()
-        self._sets = [self._open_set(name) for name in self._set_names()]
+        self._sets: list[dict[str, _Rows]] = []
+        for name in self._set_names():
+            with self._forgiving():
+                self._sets.append(self._open_set(name))
         self.mixed = self._is_mixed()
         self._starts = np.cumsum([0] + [rows["coord"].n_frames for rows in self._sets])
         self.n_frames = int(self._starts[-1])
         found = {name for rows in self._sets for name in rows}
         self.labels = tuple(sorted(found - set(GEOMETRY)))
+        self.gaps = [rows["coord"].beside(name) for rows in self._sets for name in self.labels if name not in rows]
 
     def __repr__(self) -> str:
         return f"<System {self.path}: {self.n_frames} frames of {self.n_atoms} atoms>"
@@ -95,6 +113,10 @@ class System:
     def frame(self, i: int) -> Frame:
         """Frame ``i``, counted over all sets; raises FileError naming file and frame where it cannot be used."""
         k, rows = self._place(i)
+        labels = {}
+        for name in [name for name in rows if name not in (*GEOMETRY, *PARAMETERS)]:
+            with self._forgiving():
+                labels[name] = rows[name][k]
         types = self._frame_types(k, rows)
         cell = rows["box"][k] if self.periodic else None
         if cell is not None:
@@ -109,7 +131,7 @@ class System:
             pbc=np.full(3, self.periodic),
             **self._parameters(k, rows),
         )
-        return Frame(structure, {name: rows[name][k] for name in rows if name not in (*GEOMETRY, *PARAMETERS)})
+        return Frame(structure, labels)
 
     def counts(self, i: int) -> Array:
         """Number of atoms of each type in frame ``i``, (n_types,) int; virtual ones not counted."""
@@ -117,11 +139,26 @@ class System:
         types = self._frame_types(k, rows)
         return np.bincount(types[types >= 0], minlength=len(self.type_map))
 
+    def where(self, i: int, name: str) -> str:
+        """For messages: the file of an array, and frame ``i`` in it."""
+        k, rows = self._place(i)
+        return f"{rows[name].where}: frame {k}"
+
     def _place(self, i: int) -> tuple[int, dict[str, _Rows]]:
         if not 0 <= i < self.n_frames:
             raise IndexError(f"{self.path} has {self.n_frames} frames, there is no frame {i}")
         which = int(np.searchsorted(self._starts, i, side="right")) - 1
         return i - int(self._starts[which]), self._sets[which]
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """Collect the error of one file if ``problems`` are collected."""
+        try:
+            yield
+        except FileError as error:
+            if self._problems is None:
+                raise
+            self._problems.append(str(error))
 
     # --- system files ---
 
@@ -188,10 +225,22 @@ class System:
         if not n_frames:
             raise FileError(f"{where}/coord.npy: there are no frames in it")
         rows = {}
-        for name in names:
-            if name != "box" or self.periodic:
+        wanted = [name for name in names if self._wanted(name, names)]
+        for name in sorted(wanted, key=GEOMETRY.__contains__):
+            with nullcontext() if name in GEOMETRY else self._forgiving():
                 rows[label_name(name)] = self._open(folder, name, n_frames)
         return rows
+
+    def _wanted(self, name: str, others: Collection[str]) -> bool:
+        """Whether an array is looked at; ``others`` are in the same set."""
+        label = label_name(name)
+        if label in GEOMETRY:
+            return label != "box" or self.periodic
+        if label != name and label in others:  # atom_X counts, not atomic_X
+            return False
+        if self._wants is not None and label in PARAMETERS:
+            return bool(getattr(self._wants.fitting_net, f"numb_{label}"))
+        return self._asked is None or label in self._asked
 
     def _open(self, folder: str, name: str, n_frames: int) -> _Rows:
         values, where = self.source.array(folder, name), f"{self.path}/{folder}/{name}.npy"
@@ -252,7 +301,7 @@ class System:
                 found[name] = None
             elif value is None or value.shape[-1] != wanted:
                 what = "there is no such file" if value is None else f"it has {value.shape[-1]}"
-                where = rows["coord"].where.replace("coord.npy", f"{name}.npy")
+                where = rows["coord"].beside(name)
                 raise FileError(f"{where}: the model wants {wanted} numbers ({name}), but {what}")
         return found
 
@@ -267,7 +316,8 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     for entry in [systems] if isinstance(systems, str | os.PathLike) else systems:
         here = _below(os.fspath(entry), patterns)
         if not here:
-            raise FileError(f"{entry}: expected systems (folders with {MARK}) in or below it, found none")
+            those = f" that match {', '.join(patterns)} (rglob_patterns)" if patterns is not None else ""
+            raise FileError(f"{entry}: expected systems (folders with {MARK}) in or below it{those}, found none")
         found += here
     return found
 
@@ -276,7 +326,9 @@ def _below(entry: str, patterns: Sequence[str] | None) -> list[str]:
     if "#" in entry or is_hdf5(entry):
         return list(groups(entry))
     if not os.path.isdir(entry):
-        raise FileError(f"{entry}: there is no such directory (looked for it from {os.getcwd()})")
+        what = "a file of another kind" if os.path.exists(entry) else f"nothing (looked for it from {os.getcwd()})"
+        hint = "; patterns go into rglob_patterns" if set("*?[") & set(entry) else ""
+        raise FileError(f"{entry}: expected a directory or an HDF5 file, found {what}{hint}")
     if patterns is None:
         inside = [folder for folder, _, files in _walk(entry) if MARK in files]
     else:

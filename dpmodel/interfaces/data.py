@@ -37,7 +37,7 @@ def table(reports: Sequence[Report]) -> Table:
     for name in ("frames", "atoms", "elements", "labels", "closest\nA", "force\neV/A", "bad"):
         result.add_column(name)
     for r in reports:
-        elements = " ".join(f"{name}{count / max(1, r.n_frames):.3g}" for name, count in sorted(r.elements.items()))
+        elements = " ".join(f"{name}{count / r.n_counted:.3g}" for name, count in sorted(r.elements.items()))
         force = f"{r.largest_force:.3g}" if "force" in r.labels else "-"
         numbers = f"{r.shortest:.3f}" if r.shortest < float("inf") else "-", force, str(len(r.problems))
         result.add_row(escape(r.path), str(r.n_frames), str(r.n_atoms), elements, " ".join(r.labels), *numbers)

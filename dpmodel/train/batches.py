@@ -1,7 +1,8 @@
 """Which frames each step is given: a function of seed and step, the same on every backend (spec training.md 6)."""
 
+import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -78,19 +79,35 @@ class Batches:
             self._turns[mine] = np.arange(mine.sum())
 
 
-def open_batches(data: DataSettings, model: ModelSettings, seed: int, name: str, processes: int = 1) -> Batches:
+def open_batches(
+    data: DataSettings,
+    model: ModelSettings,
+    seed: int,
+    name: str,
+    processes: int = 1,
+    *,
+    labels: Collection[str] | None = None,
+    path: str = "data",
+) -> Batches:
     """Batches from the systems in ``data`` for ``model``; ``name`` tells tasks and training from validation.
 
-    Several ``processes`` share batches of as many times the frames.  Raises FileError and SettingError.
+    Several ``processes`` share batches of as many times the frames.  ``labels``: those that are needed, all if None;
+    ``path`` of the section in the input.  Raises FileError and SettingError.
     """
-    paths = find_systems(data.systems, data.rglob_patterns)
-    systems = [System(path, model) for path in paths]
-    sizes = [size * processes for size in batch_sizes(data, [system.n_atoms for system in systems])]
-    weights = _shares(data, systems, sizes)
+    systems = [System(system, model, labels) for system in find_systems(data.systems, data.rglob_patterns)]
+    for system in systems:
+        if system.gaps:
+            lacking = f"{len(system.gaps)} files that other sets have, such as {system.gaps[0]}"
+            warnings.warn(f"{system.path} lacks {lacking}: no batch with such frames has the label", stacklevel=2)
+    try:
+        sizes = [size * processes for size in batch_sizes(data, [system.n_atoms for system in systems])]
+        weights = _shares(data, systems, sizes)
+    except SettingError as error:
+        raise SettingError(f"{path}.{error}") from None
     frames = [_usable(system, data) for system in systems]
     used = [k for k in range(len(systems)) if sizes[k] and len(frames[k]) and weights[k] > 0]
     if not used:
-        raise SettingError(f"{name}: no frames are left of {len(systems)} systems, or none may be drawn")
+        raise SettingError(f"{path}: no frames are left of {len(systems)} systems, or none may be drawn")
     chosen = [Source(systems[k], frames[k], sizes[k]) for k in used]
     return Batches(chosen, np.array([weights[k] for k in used]), seed, name)
 
@@ -118,6 +135,8 @@ def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
     most = int(number or 32)
     if kind == "auto":
         return [ceil(most / n) for n in n_atoms]
+    if kind == "filter" and min(n_atoms) > most:
+        raise SettingError(f"batch_size = {given!r} leaves out every system: the smallest has {min(n_atoms)} atoms")
     return [0 if kind == "filter" and n > most else max(1, most // n) for n in n_atoms]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from dpmodel.data.bucket import bucket, spread
 from dpmodel.data.graph import Selection, build_graph, flat_positions
+from dpmodel.data.labels import LABELS
 from dpmodel.data.systems import Frame
 from dpmodel.train.loss import Batch, Labels
 from dpmodel.xp import Array
@@ -19,7 +20,8 @@ def collate(
 ) -> Batch:
     """The batch of ``frames`` in NumPy arrays, of which this process has the part ``mine``.
 
-    A label counts if every frame has it.  ``rounded``: sizes rounded up, for engines that compile for each shape.
+    A label counts if every frame has it, one with a default if any has.  ``rounded``: sizes rounded up, for engines
+    that compile for each shape.
     """
     sizes = np.array([(frame.structure.types >= 0).sum() for frame in frames], dtype=np.float64)
     counts = [np.array(float(x)) for x in (len(frames), sizes.sum(), (sizes * sizes).sum())]
@@ -30,13 +32,23 @@ def collate(
     if rounded:
         padded = bucket(graph, selection)
         graph, positions = padded, spread(positions, graph, padded)
-    n_atoms, known = len(positions), set.intersection(*(set(frame.labels) for frame in frames))
     labels = {}
     for name in (*PER_FRAME, *PER_ATOM, "hessian"):
-        if name in known:
-            values = [frame.labels[name] for frame in frames[mine]]
-            labels[name] = _JOIN.get(name, _on_atoms)(values, n_atoms, graph.members.shape[1])
+        if _known(name, frames):
+            values = [_label(name, frame) for frame in frames[mine]]
+            labels[name] = _JOIN.get(name, _on_atoms)(values, len(positions), graph.members.shape[1])
     return Batch(graph, positions, Labels(*counts, **labels))
+
+
+def _known(name: str, frames: Sequence[Frame]) -> bool:
+    enough = all if LABELS[name].default is None else any
+    return enough(name in frame.labels for frame in frames)
+
+
+def _label(name: str, frame: Frame) -> Array:
+    """A label of atoms has its default where the frame has none."""
+    found = frame.labels.get(name)
+    return np.full(len(frame.structure.types), LABELS[name].default) if found is None else found
 
 
 def _on_atoms(values: Sequence[Array], n_atoms: int, width: int) -> Array:

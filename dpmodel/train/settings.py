@@ -122,7 +122,15 @@ OptimizerSettings = Annotated[
 
 # Loss
 
-TERMS = ("e", "f", "v", "ae", "pf", "gf", "h")
+TERMS = {  # and the labels that they compare with
+    "e": ("energy",),
+    "f": ("force",),
+    "v": ("virial",),
+    "ae": ("atom_ener",),
+    "pf": ("force", "atom_pref"),
+    "gf": ("force", "drdq"),
+    "h": ("hessian",),
+}
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -159,8 +167,13 @@ class LossSettings(Settings):
     @property
     def active(self) -> tuple[str, ...]:
         """The terms that count: both prefactors are nonzero (Hessian: one of them)."""
-        both = [t for t in TERMS[:-1] if self.prefactors(t)[0] and self.prefactors(t)[1]]
-        return (*both, *(["h"] if any(self.prefactors("h")) else []))
+        return tuple(t for t in TERMS if (any if t == "h" else all)(self.prefactors(t)))
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Names of the labels that are needed; energies in any case, for the output bias."""
+        coefficients = ("atom_ener_coeff",) if self.enable_atom_ener_coeff else ()
+        return frozenset(["energy", *coefficients, *(label for term in self.active for label in TERMS[term])])
 
     @property
     def half_off(self) -> tuple[str, ...]:

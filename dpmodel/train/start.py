@@ -17,7 +17,7 @@ from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
 from dpmodel.train.neighbors import Crowding, crowding, resolved, too_few
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
-from dpmodel.train.settings import one_seed
+from dpmodel.train.settings import DataSettings, one_seed
 from dpmodel.train.statistics import Moments, Statistics, add, scaled, statistics, with_statistics
 
 
@@ -35,13 +35,25 @@ class Data:
 
 def open_data(script: Script, processes: int = 1) -> dict[str, Data]:
     """The data of every task; raises FileError and SettingError."""
-    found, seed = {}, script.training.first_seed
+    found = {}
     for name, task in script.tasks.items():
-        given = task.data
-        train = open_batches(given.training_data, task.model, seed, f"{name} training", processes)
-        valid = given.validation_data
-        found[name] = Data(train, open_batches(valid, task.model, seed, f"{name} validation") if valid else None)
+        valid = task.data.validation_data
+        train = _batches(script, task, task.data.training_data, "training", processes)
+        found[name] = Data(train, _batches(script, task, valid, "validation") if valid else None)
     return found
+
+
+def _batches(script: Script, task: Task, given: DataSettings, kind: str, processes: int = 1) -> Batches:
+    place = f"training.data_dict.{task.name}" if script.multi else "training"
+    return open_batches(
+        given,
+        task.model,
+        script.training.first_seed,
+        f"{task.name} {kind}",
+        processes,
+        labels=task.loss.labels,
+        path=f"{place}.{kind}_data",
+    )
 
 
 def look(data: Mapping[str, Data], script: Script) -> Crowding:

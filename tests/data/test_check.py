@@ -1,5 +1,6 @@
 """``dpmodel data check``: what it says of good and of bad data."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ def write(root: Path, nf: int = 3) -> Path:
     return root
 
 
-def change(root: Path, name: str, frame: int, value: np.ndarray | float) -> None:
-    array = np.load(root / "set.000" / name)
+def change(root: Path, name: str, frame: int, value: np.ndarray | float, folder: str = "set.000") -> None:
+    array = np.load(root / folder / name)
     array[frame] = value
-    np.save(root / "set.000" / name, array)
+    np.save(root / folder / name, array)
 
 
 def test_good_data(tmp_path: Path) -> None:
@@ -56,6 +57,66 @@ def test_every_problem_has_its_frame(tmp_path: Path) -> None:
         problems, ("coord.npy: frame 1", "frame 2: atoms 0 and 1", "frame 4: the force"), strict=True
     ):
         assert words in problem.replace("atoms 1 and 0", "atoms 0 and 1")
+
+
+def second_set(root: Path) -> Path:
+    shutil.copytree(root / "set.000", root / "set.001")
+    return root / "set.001"
+
+
+def test_frames_are_those_of_their_file(tmp_path: Path) -> None:
+    root = write(tmp_path / "s")
+    second_set(root)
+    change(root, "coord.npy", 2, np.zeros(9), "set.001")
+    change(root, "force.npy", 0, 1e5, "set.001")
+    force, coord = check_system(str(root)).problems
+    assert force.startswith(f"{root}/set.001/force.npy: frame 0: the force on atom 0 is 1.73e+05")
+    assert coord.startswith(f"{root}/set.001/coord.npy: frame 2: atoms ")
+
+
+def test_every_bad_file(tmp_path: Path) -> None:
+    root = write(tmp_path / "s")
+    np.save(root / "set.000/virial.npy", np.zeros((3, 9)))
+    np.save(root / "set.000/atom_ener.npy", np.zeros((3, 3)))
+    second = second_set(root)
+    (second / "virial.npy").unlink()
+    np.save(second / "atom_ener.npy", np.zeros((3, 4)))
+    np.save(second / "energy.npy", np.array(["a"] * 3))
+    change(root, "force.npy", 1, np.nan)
+    change(root, "energy.npy", 1, np.nan)
+    change(root, "coord.npy", 1, np.nan)
+    report = check_system(str(root))
+    assert report.elements == {"O": 6, "H": 12}
+    assert [problem.removeprefix(f"{root}/").partition(" ")[0] for problem in report.problems] == [
+        "set.001/atom_ener.npy:",
+        "set.001/energy.npy:",
+        "set.001/virial.npy:",
+        "set.000/energy.npy:",
+        "set.000/force.npy:",
+        "set.000/coord.npy:",
+    ]
+    assert "there is no such file, but other sets" in report.problems[2]
+
+
+def test_sets_that_cannot_be_used(tmp_path: Path) -> None:
+    root = write(tmp_path / "s")
+    second = second_set(root)
+    for name in ("coord.npy", "force.npy"):
+        np.save(second / name, np.zeros((3, 5)))
+    report = check_system(str(root))
+    assert report.n_frames == 3
+    assert [problem.partition(": ")[0] for problem in report.problems] == [
+        f"{root}/set.001/{name}.npy" for name in ("force", "coord")
+    ]
+
+
+def test_elements_are_those_of_the_frames_that_can_be_read(tmp_path: Path) -> None:
+    root = write(tmp_path / "s", nf=4)
+    (root / "type.raw").write_text("0 0 0")
+    np.save(root / "set.000/real_atom_types.npy", [[0, 1, 1], [0, 1, 1], [5, 1, 1], [0, 1, 1]])
+    change(root, "energy.npy", 0, np.nan)
+    result = CliRunner().invoke(app, ["data", "check", str(root)], env={"COLUMNS": "200"})
+    assert "H2 O1" in result.output
 
 
 def test_the_command(tmp_path: Path) -> None:

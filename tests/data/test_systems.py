@@ -126,11 +126,30 @@ def test_labels_by_either_name(tmp_path: Path) -> None:
     assert labels["my_property"].shape == (7,)
 
 
+def test_of_two_names_the_shorter_one_counts(tmp_path: Path) -> None:
+    given = arrays(0) | {"atomic_dipole": np.ones((NF, 3 * N)), "atom_dipole": np.zeros((NF, 3 * N))}
+    assert not System(write(tmp_path / "s", [given])).frame(0).labels["atom_dipole"].any()
+
+
+def test_only_the_labels_that_are_asked_for(tmp_path: Path) -> None:
+    """What nobody wants may be as it likes."""
+    unread = {"virial": np.full((NF, 9), np.nan), "names": np.array(["x"] * NF), "magmom": np.zeros((7, 5))}
+    unread |= {"fparam": np.full(NF, np.nan), "hessian": np.zeros(1), "atomic_dipole": np.zeros(3)}
+    system = System(write(tmp_path / "s", [arrays(0) | unread]), model(["O", "H"]), ["energy", "atom_dipole2"])
+    assert system.labels == ("energy",)
+    assert set(system.frame(1).labels) == {"energy"}
+    with pytest.raises(FileError, match=r"atomic_dipole.npy: expected 5 frames"):
+        System(tmp_path / "s", model(["O", "H"]), ["atom_dipole"])
+    with pytest.raises(FileError, match=r"virial.npy: frame 0"):
+        System(tmp_path / "s", model(["O", "H"]), ["virial"]).frame(0)
+
+
 def test_a_label_in_one_set_only(tmp_path: Path) -> None:
     without = {name: a for name, a in arrays(1).items() if name != "energy"}
     system = System(write(tmp_path / "s", [arrays(0), without]))
     assert "energy" in system.frame(0).labels
     assert "energy" not in system.frame(NF).labels
+    assert system.gaps == [str(tmp_path / "s" / "set.001" / "energy.npy")]
 
 
 def test_parameters_go_where_the_model_wants_them(tmp_path: Path) -> None:
@@ -192,8 +211,19 @@ def test_systems_are_found_in_order(tmp_path: Path) -> None:
 def test_no_systems(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="found none"):
         find_systems(str(tmp_path))
-    with pytest.raises(FileError, match="there is no such directory"):
-        find_systems(str(tmp_path / "nowhere"))
+    with pytest.raises(FileError, match=r"that match x\*, y \(rglob_patterns\), found none"):
+        find_systems(str(tmp_path), ["x*", "y"])
+    (tmp_path / "text.hdf5").write_text("no")
+    for entry, found in {
+        "nowhere": r"found nothing \(looked for it from .*\)$",
+        "none.hdf5": r"expected a directory or an HDF5 file, found nothing",
+        "text.hdf5": r"expected a directory or an HDF5 file, found a file of another kind$",
+        "data/a*": r"found nothing .*; patterns go into rglob_patterns",
+        "none.hdf5#/group": r"none.hdf5: expected an HDF5 file, found nothing",
+        "text.hdf5#/group": r"text.hdf5: cannot be read as an HDF5 file",
+    }.items():
+        with pytest.raises(FileError, match=found):
+            find_systems(str(tmp_path / entry))
     with pytest.raises(FileError, match=r"no file type\.raw"):
         System(tmp_path)
 

@@ -1,16 +1,20 @@
 """Batch sizes, shares and the order of frames (spec training.md 6)."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dpmodel.errors import SettingError
+from dpmodel.errors import FileError, SettingError
 from dpmodel.model.settings import ModelSettings
 from dpmodel.train.batches import Batches, Turns, batch_sizes, open_batches, shares
+from dpmodel.train.script import read_script
 from dpmodel.train.settings import TrainingData, ValidationData
+from dpmodel.train.start import open_data
 from sample_settings import MODEL
+from small_water import script, write_system
 
 SETTINGS = ModelSettings.read(MODEL)
 
@@ -48,6 +52,13 @@ def test_sizes(rule: object, expected: list[int]) -> None:
 def test_sizes_one_for_each_system() -> None:
     with pytest.raises(SettingError, match="batch_size has 2 entries, but there are 3 systems"):
         batch_sizes(data(batch_size=[1, 2]), [8, 32, 192])
+
+
+def test_a_filter_that_leaves_nothing() -> None:
+    with pytest.raises(
+        SettingError, match=r"batch_size = 'filter:3' leaves out every system: the smallest has 8 atoms"
+    ):
+        batch_sizes(data(batch_size="filter:3"), [8, 32])
 
 
 SHARES = [
@@ -152,6 +163,43 @@ def test_filtered_systems(tmp_path: Path) -> None:
     batches = opened(tmp_path, batch_size="filter:4")
     assert max(max(energies(batches, n)) for n in range(50)) < 100
     assert len(batches.frames(0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"batch_size": [1, 2]}, "batch_size has 2 entries, but there are 1 systems"),
+        ({"batch_size": "filter:1"}, "batch_size = 'filter:1' leaves out every system"),
+        ({"sys_probs": [0.5, 0.5]}, "sys_probs has 2 entries"),
+        ({"auto_prob": "prob_sys_size;0:3:1"}, "auto_prob: 0:3 is no range"),
+    ],
+)
+def test_messages_say_which_section(tmp_path: Path, rule: dict[str, object], message: str) -> None:
+    write(tmp_path / "a", 4)
+    section = "training.data_dict.A.training_data"
+    with pytest.raises(SettingError, match=rf"^{section}\.{message}"):
+        open_batches(data(systems=str(tmp_path), **rule), SETTINGS, 0, "A training", path=section)
+
+
+def test_labels_that_only_some_sets_have(tmp_path: Path) -> None:
+    root = write(tmp_path / "a", 4)
+    shutil.copytree(root / "set.000", root / "set.001")
+    np.save(root / "set.000/virial.npy", np.zeros((4, 9)))
+    with pytest.warns(UserWarning, match=r"lacks 1 files that other sets have, such as .*set.001/virial.npy"):
+        opened(tmp_path)
+    open_batches(data(systems=str(tmp_path)), SETTINGS, 0, "training", labels=["energy"])  # nobody wants the virial
+
+
+def test_what_training_does_not_ask_for_may_be_as_it_likes(tmp_path: Path) -> None:
+    folder = write_system(tmp_path / "a", 2) / "set.000"
+    np.save(folder / "virial.npy", np.full((2, 9), np.nan))
+    np.save(folder / "names.npy", np.array(["x", "y"]))
+    np.save(folder / "magmom.npy", np.zeros((7, 5)))
+    unasked = read_script(script(tmp_path, loss={"start_pref_v": 0, "limit_pref_v": 0}))
+    frames = open_data(unasked)["Default"].train.frames(0)
+    assert all(set(frame.labels) == {"energy", "force"} for frame in frames)
+    with pytest.raises(FileError, match=r"virial.npy: frame \d"):
+        open_data(read_script(script(tmp_path)))["Default"].train.frames(0)
 
 
 def test_processes_share_larger_batches(tmp_path: Path) -> None:

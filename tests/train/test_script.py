@@ -202,6 +202,22 @@ def test_active_terms() -> None:
     assert one_sided.half_off == ("v",)
 
 
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ({}, "energy force"),
+        ({"start_pref_e": 0.0, "start_pref_h": 1.0}, "energy force hessian"),  # the bias wants energies
+        ({"start_pref_pf": 1.0, "limit_pref_pf": 1.0, "limit_pref_f": 0.0}, "energy force atom_pref"),
+        (
+            {"start_pref_v": 1.0, "limit_pref_v": 1.0, "enable_atom_ener_coeff": True},
+            "energy force virial atom_ener_coeff",
+        ),
+    ],
+)
+def test_labels_that_are_needed(given: dict[str, Any], labels: str) -> None:
+    assert LossSettings.read(given).labels == set(labels.split())
+
+
 @pytest.mark.parametrize(("ratio", "steps", "kept"), [(None, 10_000, 5), (0.25, 10_000, 3), (0.01, 500, 1)])
 def test_checkpoints_to_keep(ratio: float | None, steps: int, kept: int) -> None:
     data = {"training_data": {"systems": "a"}, "numb_steps": steps, "ckpt_keep_ratio": ratio}
