@@ -11,6 +11,7 @@ from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError, InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.settings import ModelSettings
 from dpmodel.xp import Array
 
 
@@ -40,8 +41,10 @@ def output_bias(
 
 
 def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -> ModelFile:
-    """``file`` with what its energies lack, by least squares, added to its output bias; frames without energy do not
-    count."""
+    """``file`` with what its energies lack, by least squares, added to its output bias.
+
+    Fixed biases are as the settings say; frames without energy do not count.
+    """
     labelled = [frame for frame in frames if "energy" in frame.labels]
     if not labelled:
         return file
@@ -49,14 +52,25 @@ def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -
     found = Evaluator(file, engine).evaluate(structures, Wants(forces=False), strict=False)
     energies = [float(prediction.energy[0]) for part in found for prediction in part]
     given = [float(frame.labels["energy"]) for frame in labelled]
-    n_types, settings = file.model.n_types, file.settings
+    n_types, settings, old = file.model.n_types, file.settings, file.model.out_bias
+    fixed = fixed_energies(settings)
     bias, _ = output_bias(
         np.array([np.bincount(s.types[s.types >= 0], minlength=n_types) for s in structures]),
         np.subtract(given, energies),
         excluded=settings.atom_exclude_types,
+        preset=[None if value is None else value - old[t, 0] for t, value in enumerate(fixed)],
         rcond=settings.fitting_net.rcond,
     )
-    return replace(file, model=replace(file.model, out_bias=file.model.out_bias + bias[:, None]))
+    new = old + bias[:, None]
+    for t, value in enumerate(fixed):
+        new[t] = new[t] if value is None else value
+    return replace(file, model=replace(file.model, out_bias=new))
+
+
+def fixed_energies(settings: ModelSettings) -> list[float | None]:
+    """The fixed bias of each type, None where it is fitted."""
+    given = (settings.preset_out_bias or {}).get("energy") or (None,) * settings.n_types
+    return [value[0] if isinstance(value, tuple) else value for value in given]
 
 
 def with_bias(file: ModelFile, energies: Mapping[str, float]) -> ModelFile:
@@ -87,7 +101,7 @@ def change_bias(
 
 def labelled(paths: Sequence[str | os.PathLike[str]], file: ModelFile) -> list[Frame]:
     """The frames with energies of all systems in and below ``paths``; FileError if there are none."""
-    systems = [System(path, file.settings) for path in find_systems([os.fspath(path) for path in paths])]
+    systems = [System(path, file.settings, ("energy",)) for path in find_systems([os.fspath(path) for path in paths])]
     frames = [frame for system in systems for frame in system if "energy" in frame.labels]
     if not frames:
         raise FileError(f"{', '.join(map(str, paths))}: expected frames with energies to fit the bias to, found none")

@@ -15,7 +15,7 @@ from dpmodel.model.predict import edge_vectors
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.ops.geometry import environment
-from dpmodel.surgery.bias import output_bias
+from dpmodel.surgery.bias import fixed_energies, output_bias
 from dpmodel.types import Graph
 from dpmodel.xp import Array
 
@@ -150,21 +150,17 @@ def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array
 def energy_bias(found: Statistics, settings: ModelSettings) -> tuple[Array, Array]:
     """``out_bias`` and ``out_std``, (n_types, 1), of an energy model; zeros and ones without energies."""
     given = np.isfinite(found.energies)
-    preset = (settings.preset_out_bias or {}).get("energy")
-    if not given.any() and preset is None:
+    fixed = fixed_energies(settings)
+    if not given.any() and all(value is None for value in fixed):
         return np.zeros((settings.n_types, 1)), np.ones((settings.n_types, 1))
     bias, deviation = output_bias(
         found.counts[given],
         found.energies[given],
         excluded=settings.atom_exclude_types,
-        preset=[_single(value) for value in preset] if preset else None,
+        preset=fixed,
         rcond=settings.fitting_net.rcond,
     )
     return bias[:, None], np.full((settings.n_types, 1), deviation)
-
-
-def _single(value: float | tuple[float, ...] | None) -> float | None:
-    return value[0] if isinstance(value, tuple) else value
 
 
 def parameter_statistics(moments: Moments, protection: float) -> tuple[Array, Array]:

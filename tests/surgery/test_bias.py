@@ -68,6 +68,30 @@ def test_types_that_do_not_count_or_that_no_frame_has_keep_their_bias(changes: d
     check_least_squares(model(**changes), NUMPY)
 
 
+PRESETS = [[-432.1, None, None], [[-432.1], -13.7, None], [None, None, 0.3]]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=str)
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_fixed_biases_are_kept(preset: list[Any], shift: float) -> None:
+    """The others are the best that there are beside them, wherever the model was before."""
+    fixed = {t: np.ravel(value)[0] for t, value in enumerate(preset) if value is not None}
+    file = model(type_map=["O", "H", "C"], preset_out_bias={"energy": preset})
+    start = file.model.out_bias + shift
+    start[list(fixed), 0] = np.array(list(fixed.values())) + shift
+    file = replace(file, model=replace(file.model, out_bias=start))
+    given = frames(9, n_types=3)
+    changed = with_fitted_bias(file, given, NUMPY)
+    found = changed.model.out_bias[:, 0]
+    assert {t: found[t] for t in fixed} == fixed
+    labelled = [f for f in given if "energy" in f.labels]
+    predicted = [p.energy[0] for p in Potential(changed, NUMPY).evaluate_many([f.structure for f in labelled])]
+    left = np.array([f.labels["energy"] for f in labelled]) - predicted
+    free = [t for t in range(3) if t not in fixed]
+    counts = np.array([[np.sum(f.structure.types == t) for t in free] for f in labelled])
+    np.testing.assert_allclose(counts.T @ left, 0.0, atol=1e-7)  # the normal equations
+
+
 def test_no_energies_no_change() -> None:
     file = model()
     assert with_fitted_bias(file, [replace(frame, labels={}) for frame in frames(3)], NUMPY) is file

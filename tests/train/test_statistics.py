@@ -171,5 +171,6 @@ def test_parameters_of_tasks_that_share_a_head(tmp_path: Path, shares: dict[str,
     mean = np.average(values, axis=0, weights=weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
     for file in models.values():
-        np.testing.assert_allclose(file.model.fitting.fparam_avg, mean, rtol=1e-12)
-        np.testing.assert_allclose(file.model.fitting.fparam_inv_std, 1 / deviation, rtol=1e-9)
+        found = state(file.model)
+        np.testing.assert_allclose(found["fitting.fparam_avg"], mean, rtol=1e-12)
+        np.testing.assert_allclose(found["fitting.fparam_inv_std"], 1 / deviation, rtol=1e-9)
