@@ -113,13 +113,17 @@ class MultiScript(CommonScript):
     training: MultiTraining = setting(..., "Data, number of steps, files.")
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        names = list(self.model.model_dict)
-        for path, given in (("loss_dict", self.loss_dict), ("training.data_dict", self.training.data_dict)):
-            for name in sorted(set(names) ^ set(given)):
-                if name in given:
-                    yield f"{path}.{name}", f"is not one of the branches {', '.join(names)} of model.model_dict"
-                elif given or path != "loss_dict":
+        names, training = list(self.model.model_dict), self.training
+        sections: dict[str, Mapping[str, Any]] = {"loss_dict": self.loss_dict, "training.data_dict": training.data_dict}
+        shares = {"training.model_prob": training.model_prob, "training.num_epoch_dict": training.num_epoch_dict}
+        for path, given in (sections | {path: share or {} for path, share in shares.items()}).items():
+            for name in [name for name in given if name not in names]:
+                yield f"{path}.{name}", f"is not one of the branches {', '.join(names)} of model.model_dict"
+            for name in [name for name in names if given and name not in given]:
+                if path in sections:
                     yield f"{path}.{name}", "is required: model.model_dict has this branch"
+                else:
+                    remark(f"branches that are never trained, since {path} lacks them", name)
         yield from _warm_up_ends(self)
 
     def tasks(self) -> dict[str, Task]:

@@ -396,5 +396,3 @@ class MultiTraining(CommonTraining):
             shares = getattr(self, name)
             if shares is not None and not sum(shares.values()) > 0:
                 yield name, "should have a number above 0"
-            for key in sorted(set(shares or ()) - set(self.data_dict)):
-                yield f"{name}.{key}", f"is not one of the tasks {', '.join(self.data_dict)}"

@@ -260,13 +260,28 @@ def test_wrong_references() -> None:
 
 def test_names_of_tasks_agree() -> None:
     data = multi(model_prob={"A": 1, "C": 1})
-    with pytest.raises(SettingError, match=r"training.model_prob.C is not one of the tasks A, B"):
+    with pytest.raises(SettingError, match=r"^training.model_prob.C is not one of the branches A, B of model.model_d"):
+        read_script(data)
+    data = multi(model_prob={"A": 1, "B": 1})
+    del data["training"]["data_dict"]["B"]
+    with pytest.raises(SettingError, match=r"^training.data_dict.B is required: model.model_dict has this branch$"):
         read_script(data)
     data = multi()
     data["loss_dict"]["C"] = {}
     del data["training"]["data_dict"]["B"]
     with pytest.raises(SettingError, match=r"(?s)loss_dict.C is not one of.*data_dict.B is required"):
         read_script(data)
+
+
+def test_branches_without_a_turn() -> None:
+    """Perhaps somebody forgot them; a zero is meant."""
+    assert said(multi(model_prob={"A": 1.0})) == [
+        "branches that are never trained, since training.model_prob lacks them: B"
+    ]
+    epochs = multi(num_epoch_dict={"B": 2})
+    del epochs["training"]["numb_steps"]
+    assert said(epochs) == ["branches that are never trained, since training.num_epoch_dict lacks them: A"]
+    assert said(multi(model_prob={"A": 1.0, "B": 0.0})) == []
 
 
 def test_files(tmp_path: Path) -> None:
