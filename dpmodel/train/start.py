@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from dpmodel.errors import FileError
+from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
@@ -64,15 +64,25 @@ def look(data: Mapping[str, Data], script: Script) -> Crowding:
     return crowding(structures, cutoffs)
 
 
-def settle(script: Script, found: Crowding) -> Script:
-    """``script`` with a number for every selection that is "auto"; warns of selections that are too small."""
+def settle(script: Script, found: Crowding | None) -> Script:
+    """``script`` with a number for every selection that is "auto"; warns of selections that are too small.
+
+    None where nobody looked; then there must not be an "auto" (SettingError).
+    """
+    if found is None:
+        for _, nsel, path in (s for task in script.tasks.values() for s in task.model.descriptor.selections):
+            if isinstance(nsel, str):
+                raise SettingError(
+                    f"model.descriptor.{path} should be a number if neighbors are not counted, got {nsel!r}"
+                )
+        return script
     tasks = {name: replace(task, model=resolved(task.model, found)) for name, task in script.tasks.items()}
     for line in dict.fromkeys(line for task in tasks.values() for line in too_few(task.model.descriptor, found)):
         warnings.warn(f"{line}; the farthest are left out", UserWarning, stacklevel=2)
     return replace(script, tasks=tasks)
 
 
-def fresh_models(script: Script, data: Mapping[str, Data], found: Crowding) -> dict[str, ModelFile]:
+def fresh_models(script: Script, data: Mapping[str, Data], found: Crowding | None) -> dict[str, ModelFile]:
     """Models of random parameters with the statistics of the data."""
     samples = {
         name: statistics(data[name].train.first(task.model.data_stat_nbatch), task.model)

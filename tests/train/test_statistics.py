@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpmodel.backend import backend
 from dpmodel.data.structure import structures
 from dpmodel.data.systems import Frame
 from dpmodel.errors import SettingError
@@ -16,12 +17,14 @@ from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.surgery.bias import output_bias
 from dpmodel.train.neighbors import automatic, crowding, resolved, too_few
+from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
-from dpmodel.train.start import fresh_models, look, open_data
+from dpmodel.train.start import fresh_models, look, open_data, settle
 from dpmodel.train.statistics import energy_bias, statistics, with_statistics
 from reference_cases import HERE as CASES
 from reference_cases import case
-from small_water import MODEL, write_system
+from small_water import DESCRIPTOR, MODEL, REFORM, write_system
+from small_water import script as small_script
 
 REFERENCE = np.load(Path(__file__).parent / "statistics.npz")
 NAMES = sorted({key.partition("/")[0] for key in REFERENCE.files})
@@ -162,7 +165,7 @@ def parameters_of_two(root: Path, **training: Any) -> tuple[dict[str, ModelFile]
     return fresh_models(read, found, look(found, read)), given
 
 
-@pytest.mark.parametrize("shares", [{"A": 1.0, "B": 3.0}, {"A": 1.0}, {"A": 0.0, "B": 0.25}], ids=str)
+@pytest.mark.parametrize("shares", [{"A": 1.0, "B": 3.0}, {"A": 1.0, "B": 0.0}, {"A": 0.0, "B": 0.25}], ids=str)
 def test_parameters_of_tasks_that_share_a_head(tmp_path: Path, shares: dict[str, float]) -> None:
     """Mean and deviation of the data that training will see: each task as often as it has its turn."""
     models, (a, b) = parameters_of_two(tmp_path, model_prob=shares)
@@ -174,3 +177,18 @@ def test_parameters_of_tasks_that_share_a_head(tmp_path: Path, shares: dict[str,
         found = state(file.model)
         np.testing.assert_allclose(found["fitting.fparam_avg"], mean, rtol=1e-12)
         np.testing.assert_allclose(found["fitting.fparam_inv_std"], 1 / deviation, rtol=1e-9)
+
+
+def test_without_counting_neighbors(tmp_path: Path) -> None:
+    write_system(tmp_path / "a", 2)
+    given = read_script(small_script(tmp_path))
+    assert settle(given, None) is given
+    auto: dict[str, Any] = small_script(tmp_path)
+    auto["model"] = MODEL | {"descriptor": DESCRIPTOR | {"repformer": REFORM | {"nsel": "auto:1.2"}}}
+    with pytest.raises(SettingError, match=r"descriptor.repformer.nsel should be a number .* got 'auto:1.2'"):
+        settle(read_script(auto), None)
+    with pytest.raises(SettingError, match=r"descriptor.repformer.nsel should be a number"):
+        prepare(read_script(auto), backend("numpy").engine(), Origin(count_neighbors=False))
+    fresh = prepare(given, backend("numpy").engine(), Origin(count_neighbors=False)).models()["Default"]
+    counted = prepare(given, backend("numpy").engine()).models()["Default"]
+    assert all(np.array_equal(value, state(counted.model)[path]) for path, value in state(fresh.model).items())
