@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.deepmd import Reader, empty_model, stored
+from dpmodel.io.deepmd import empty_model, stored
+from dpmodel.io.extras import DISTANCE, shortest_distance
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
+from dpmodel.io.reader import Reader
 from dpmodel.io.template import Leaf, model_template
 from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from dpmodel.io.tree import parse_json
@@ -127,10 +129,9 @@ def checkpoint_to_tree(
     arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
     tensors = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
     loader = _Loader(tensors, settings, file)
-    tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": {}}
-    distance = tensors.get("min_nbor_dist")
-    if distance is not None and np.all(distance > 0):  # -1 where it is not known
-        tree["@variables"]["min_nbor_dist"] = np.asarray(distance)
+    distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
+    beside = {} if distance is None else {DISTANCE: np.asarray(distance)}
+    tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": beside}
     loader.finish()
     return tree
 
@@ -138,13 +139,8 @@ def checkpoint_to_tree(
 class _Loader:
     def __init__(self, tensors: Mapping[str, Any], settings: ModelSettings, file: str) -> None:
         self.tensors, self.settings, self.file = tensors, settings, file
-        layers = settings.descriptor.repformer.nlayers
-        if layers > len(tensors):  # before so many are built
-            raise FileError(
-                f"{file}: expected tensors of {layers} repformer layers, found {len(tensors)} tensors in all"
-            )
-        self.mould = empty_model(settings, file)
-        self.used: set[str] = {"min_nbor_dist"}
+        self.mould = empty_model(settings, len(tensors), file)
+        self.used: set[str] = {DISTANCE}
 
     def model(self) -> dict[str, Any]:
         tree: dict[str, Any] = self.fill(model_template(self.settings, self.mould), ())
@@ -204,9 +200,8 @@ def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str
     default = settings.fitting_net.default_fparam
     if default is not None:
         state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(default)
-    distances = [home.get("min_nbor_dist") for home in (tree.get("@variables") or {}, tree)]
-    known = [distance for distance in distances if distance is not None]
-    state["min_nbor_dist"] = np.asarray(known[0] if known else -1.0, dtype=np.float64)
+    distance = shortest_distance(tree, file)
+    state[DISTANCE] = np.asarray(-1.0 if distance is None else distance)
     params = (tree.get("model_def_script") or {}) | settings.model_dump() | _polar(model, settings, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}

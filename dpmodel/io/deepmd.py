@@ -1,71 +1,44 @@
 """Models from and to the trees of deepmd-kit's files (spec serialization.md 2-6)."""
 
-import contextlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from dpmodel.dpa2.repinit import Surroundings
-from dpmodel.dpa2.settings import DEFAULT_EPSILON
-from dpmodel.errors import FileError, SettingError
-from dpmodel.io.node import describe, same
-from dpmodel.io.template import FITTINGS, Leaf, model_template
+from dpmodel.errors import FileError
+from dpmodel.io.extras import distance_entries, extras_of, shortest_distance
+from dpmodel.io.node import describe
+from dpmodel.io.reader import Reader
+from dpmodel.io.template import Leaf, model_template
+from dpmodel.io.tree import count_arrays
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
-from dpmodel.module import Rebuilder, State, expected_shapes, state
+from dpmodel.module import Rebuilder, expected_shapes, state
 from dpmodel.nn import Table, TypeTable
-
-# newest version of each class that can be read; 1 is the oldest, and what an absent entry means
-NEWEST = {"Descriptor": 4, "Model": 2, "TypeEmbedNet": 2, "RepformerLayer": 2, "Layer": 2, "EmbeddingNetwork": 2}
-# copies of settings that readers of deepmd-kit do not look at, or that say nothing about the numbers
-UNREAD = set(
-    """trainable trainable_ln env_mat time rcond layer_name tot_ener_zero spin exclude_types atom_ener update_residual
-    update_residual_init network_type""".split()
-)
-# keys that older versions lack
-NEWER = set(
-    """use_sqrt_nnei g1_out_conv g1_out_mlp ln_eps use_tebd_bias use_econf_tebd type_map trainable_ln preset_out_bias
-    rcond dim_case_embd default_fparam case_embd distinguish_types update_h2 bias @version tot_ener_zero spin
-    layer_name mixed_types var_name dim_out constant_matrix r_differentiable c_differentiable atom_ener
-    use_aparam_as_mask embedding_width trainable atom_exclude_types pair_exclude_types exclude_types""".split()
-)
-# settings that only the script in the file has
-SCRIPT_ONLY = {
-    "": "data_stat_nbatch data_stat_protect data_bias_nsample finetune_head model_branch_alias info".split(),
-    "descriptor": ["seed"],
-    "fitting_net": ["seed", "sel_type"],
-}
 
 
 @dataclass(frozen=True)
 class ModelFile:
     """A model with all that its file says of it.
 
-    ``extras`` are the top-level entries beside the model: software, version, training script, shortest distance.
+    ``extras`` are the top-level entries beside the model: software, version, training script.  ``min_pair_distance`` is
+    the shortest distance between two atoms of the training data, angstrom, None if it is not known.
     """
 
     settings: ModelSettings
     model: Model
     extras: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def min_pair_distance(self) -> float | None:
-        """Shortest distance between two atoms of the training data, angstrom, if the file has it."""
-        for home in (self.extras.get("@variables") or {}, self.extras):
-            if home.get("min_nbor_dist") is not None:
-                return float(home["min_nbor_dist"])
-        return None
+    min_pair_distance: float | None = None
 
     def changed(self, settings: ModelSettings, model: Model) -> "ModelFile":
         """The file with another model; the script in it, from which deepmd-kit would train it again, follows."""
-        script = self.extras.get("model_def_script")
-        told = (script if isinstance(script, dict) else {}) | settings.model_dump()
-        return ModelFile(settings, model, self.extras | {"model_def_script": told})
+        told = self.extras.get("model_def_script", {}) | settings.model_dump()
+        return replace(self, settings=settings, model=model, extras=self.extras | {"model_def_script": told})
 
 
 def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
@@ -79,10 +52,11 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
     if not isinstance(tree.get("model"), dict):
         found = describe(tree.get("model")) if "model" in tree else f"the keys {', '.join(map(repr, list(tree)[:6]))}"
         raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
-    reader = Reader(file)
-    settings = reader.settings(tree["model"], tree.get("model_def_script"))
-    mould = with_tables(empty_model(settings, file), tree["model"]["descriptor"], reader)
-    arrays = reader.arrays(model_template(settings, mould), tree["model"])
+    reader, extras = Reader(file), extras_of(tree, file)
+    settings = reader.settings(tree["model"], extras.get("model_def_script"))
+    plain = empty_model(settings, count_arrays(tree["model"]), file)
+    mould = with_tables(plain, tree["model"]["descriptor"], reader)
+    arrays = reader.arrays(model_template(settings, mould), tree["model"], precisions(plain))
     constants = {path: value for path, value in state(mould).items() if path.endswith("type_embedding.features")}
     model = Rebuilder(mould)(arrays | constants)
     for path, value, want, words in expected_shapes(model):
@@ -90,15 +64,37 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
             raise FileError(
                 f"{file}: {reader.place[path]}: expected shape {words} = {want}, found {tuple(value.shape)}"
             )
-    return ModelFile(settings, model, {key: deepcopy(value) for key, value in tree.items() if key != "model"})
+    return ModelFile(settings, model, extras, shortest_distance(tree, file))
 
 
-def empty_model(settings: ModelSettings, file: str) -> Model:
-    """The model that ``settings`` describe, to be filled: its arrays take no memory."""
+def empty_model(settings: ModelSettings, n_arrays: int, file: str) -> Model:
+    """The model that ``settings`` describe, to be filled with ``n_arrays`` arrays: its own take no memory.
+
+    Raises FileError where that many arrays cannot fill it: building every layer that a file may ask for could take
+    forever.
+    """
+    repinit, repformer = settings.descriptor.repinit, settings.descriptor.repformer
+    layers = repformer.nlayers + repinit.attn_layer + len(repinit.neuron) + len(settings.fitting_net.neuron)
+    layers += len(repinit.three_body_neuron) if repinit.use_three_body else 0
+    if layers > n_arrays:
+        raise FileError(
+            f"{file}: expected arrays of the {layers} layers that the settings ask for, found {n_arrays} in all"
+        )
     try:
         return build(settings, seed=None)
     except ValueError:
         raise FileError(f"{file}: /model: the settings ask for arrays that no memory could hold") from None
+    except ModuleNotFoundError as error:
+        raise FileError(
+            f"{file}: a model in bfloat16 needs the package {error.name}: pip install {error.name}"
+        ) from None
+
+
+def precisions(plain: Model) -> Mapping[str, np.dtype[Any]]:
+    """In which dtype a file has each array: what ``plain`` has, bfloat16 as float32; tables as the descriptor."""
+    single = np.dtype(np.float32)
+    known = {path: single if x.dtype.name == "bfloat16" else x.dtype for path, x in state(plain).items()}
+    return defaultdict(lambda: known["descriptor.repinit.near.mean"], known)
 
 
 def to_tree(model_file: ModelFile) -> dict[str, Any]:
@@ -114,6 +110,7 @@ def to_tree(model_file: ModelFile) -> dict[str, Any]:
 
     head = {"software": "dpmodel", "time": str(datetime.now(UTC)), "backend": "dpmodel"}
     tree = head | {"model_def_script": model_file.settings.model_dump()} | model_file.extras
+    tree |= distance_entries(model_file.min_pair_distance, tree.get("@variables", {}))
     marked = {"extensions": list(extensions(model_file))} if any(extensions(model_file)) else {}
     return tree | marked | {"model": fill(model_template(model_file.settings, model_file.model))}
 
@@ -136,188 +133,6 @@ def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
     if leaf.packed:
         return np.ascontiguousarray(np.swapaxes(value, 1, 2)).reshape(len(value), -1)
     return value[None] if leaf.lead else value
-
-
-class Reader:
-    """Walks a template and a tree together."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.place: dict[str, str] = {}
-
-    def fail(self, place: str, expected: str, found: Any) -> NoReturn:
-        found = found if isinstance(found, str) and found.startswith("=") else describe(found)
-        raise FileError(f"{self.file}: {place}: expected {expected}, found {found.lstrip('=')}")
-
-    def table(self, value: Any, ndim: int, place: str) -> np.ndarray:
-        """``value`` if it is an array with ``ndim`` axes."""
-        if not isinstance(value, np.ndarray) or value.ndim != ndim:
-            self.fail(place, f"an array with {ndim} axes", value)
-        return value
-
-    def section(self, tree: Mapping[str, Any], *path: str) -> dict[str, Any]:
-        for i, key in enumerate(path):
-            if not isinstance(tree, dict) or not isinstance(tree.get(key), dict):
-                found = tree.get(key, "=nothing") if isinstance(tree, dict) else tree
-                self.fail("/model/" + "/".join(path[: i + 1]), "a mapping", found)
-            tree = tree[key]
-        return dict(tree)
-
-    def settings(self, tree: Mapping[str, Any], script: Any = None) -> ModelSettings:
-        """The settings that the file's copies of them amount to, and what only the ``script`` beside them knows."""
-        d, f = self.section(tree, "descriptor"), self.section(tree, "fitting")
-        self.check_depth(d)
-        version = d.get("@version", 1)
-        repinit, repformer = (
-            self.section(tree, "descriptor", "repinit_args"),
-            self.section(tree, "descriptor", "repformer_args"),
-        )
-        if repformer.get("ln_eps") == DEFAULT_EPSILON:
-            repformer["ln_eps"] = None
-        if isinstance(version, int) and version < 3:
-            repformer |= {"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
-            d.setdefault("use_tebd_bias", True)
-        if not isinstance(f.get("type", "ener"), str) or f.get("type", "ener") not in FITTINGS:
-            self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
-        own = set(
-            """@class @version ntypes type_map repinit_args repformer_args type_embedding tebd_transform
-            g1_shape_tranform repinit_variable repformers_variable repinit_three_body_variable""".split()
-        )
-        descriptor = {key: value for key, value in d.items() if key not in own}
-        given = {
-            "type_map": tree.get("type_map"),
-            "descriptor": descriptor | {"repinit": repinit, "repformer": repformer},
-            "fitting_net": self.fitting(f),
-            "pair_exclude_types": [] if tree.get("pair_exclude_types") is None else tree["pair_exclude_types"],
-            "atom_exclude_types": [] if tree.get("atom_exclude_types") is None else tree["atom_exclude_types"],
-            "preset_out_bias": tree.get("preset_out_bias"),
-        }
-        with contextlib.suppress(SettingError):  # the script may be anybody's
-            return ModelSettings.read(with_script(given, script))
-        try:
-            return ModelSettings.read(given)
-        except SettingError as error:
-            raise FileError(f"{self.file}: /model: {error}") from None
-
-    def check_depth(self, d: Mapping[str, Any]) -> None:
-        """As many repformer layers as the settings say: building more would take whatever time they ask for."""
-        layers = self.section(d, "repformers_variable").get("repformer_layers")
-        asked = self.section(d, "repformer_args").get("nlayers")
-        if not isinstance(layers, list) or type(asked) is not int or len(layers) != asked:
-            place = "/model/descriptor/repformers_variable/repformer_layers"
-            self.fail(place, f"a list of nlayers = {describe(asked)} layers", layers)
-
-    def fitting(self, f: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings of the fitting net; redundant and constant entries are left to the comparison with the template."""
-        kind = f.get("type", "ener")
-        names = {
-            "neuron",
-            "activation_function",
-            "precision",
-            "resnet_dt",
-            "numb_fparam",
-            "numb_aparam",
-            "dim_case_embd",
-        }
-        names |= {"default_fparam", "rcond", "use_aparam_as_mask", "trainable"}
-        names |= {
-            "ener": {"atom_ener", "layer_name"},
-            "polar": {"fit_diag", "shift_diag"},
-            "property": {"task_dim", "intensive", "distinguish_types"},
-        }.get(kind, set())
-        given = {name: f[name] for name in names if name in f} | {"type": kind}
-        flags = given.get("trainable")
-        if isinstance(flags, list) and flags and all(flag is flags[0] for flag in flags):
-            given["trainable"] = flags[0]
-        if kind == "ener" and given.get("atom_ener") is None:
-            given["atom_ener"] = []
-        if kind == "dos":
-            given["numb_dos"] = f.get("dim_out")
-        if kind == "polar":
-            given["scale"] = scale_setting(self.section({"fitting": f}, "fitting", "@variables").get("scale"))
-        if kind == "property":
-            given["property_name"] = f.get("var_name")
-            given.setdefault("distinguish_types", False)
-        return given
-
-    def arrays(self, template: Any, tree: Any) -> State:
-        found: State = {}
-        self.walk(template, tree, "/model", found)
-        return found
-
-    def walk(self, template: Any, tree: Any, place: str, found: State) -> None:
-        if isinstance(template, dict):
-            self.mapping(template, tree, place, found)
-        elif isinstance(template, Leaf):
-            self.place[template.path] = place
-            found[template.path] = self.array(template, tree, place)
-        elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf | np.ndarray):
-            if not isinstance(tree, list) or len(tree) != len(template):
-                self.fail(place, f"a list of {len(template)}", tree)
-            for i, (part, value) in enumerate(zip(template, tree, strict=True)):
-                self.walk(part, value, f"{place}/{i}", found)
-        elif isinstance(template, np.ndarray):
-            pass  # made from the file's own numbers
-        elif not same(template, tree):
-            self.fail(place, f"{describe(template)} (from the settings in the same file)", tree)
-
-    def mapping(self, template: dict[str, Any], tree: Any, place: str, found: State) -> None:
-        if not isinstance(tree, dict):
-            self.fail(place, "a mapping", tree)
-        if "@class" in template:
-            tree = self.versioned(template, tree, place)
-        for key in tree.keys() - template.keys():
-            if tree[key] is not None and key not in UNREAD:
-                self.fail(f"{place}/{key}", "no such entry", tree[key])
-        for key, part in template.items():
-            here = f"{place}/{key}"
-            if key in ("@version", *UNREAD, "repinit_args", "repformer_args"):
-                continue  # settings were read from there, version was checked
-            if key in tree:
-                self.walk(part, tree[key], here, found)
-            elif key not in NEWER and part not in (None, {}):
-                self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), "=nothing")
-
-    def versioned(self, template: dict[str, Any], tree: dict[str, Any], place: str) -> dict[str, Any]:
-        """Check class and version; bring older layouts to the present one."""
-        version, newest = tree.get("@version", 1), NEWEST.get(template["@class"], template["@version"])
-        if type(version) is not int or not 1 <= version <= newest:
-            self.fail(f"{place}/@version", f"a version from 1 to {newest}", version)
-        residuals = {key: tree[key] for key in ("g1_residual", "g2_residual", "h2_residual") if key in tree}
-        if residuals and "@variables" in template:
-            tree = {key: value for key, value in tree.items() if key not in residuals} | {"@variables": residuals}
-        return tree
-
-    def array(self, leaf: Leaf, value: Any, place: str) -> np.ndarray:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = np.asarray(value, dtype=float)
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
-            self.fail(place, "an array of floating-point numbers", value)
-        if leaf.copies:
-            value = self.one_slot(value, leaf.copies, place)
-        if leaf.packed:
-            if value.ndim != 2 or value.shape[1] % 6:
-                self.fail(place, "shape (n_rows, 6 * width)", value)
-            value = np.ascontiguousarray(np.swapaxes(value.reshape(len(value), -1, 6), 1, 2))
-        if leaf.lead:
-            if value.ndim < 2 or value.shape[0] != 1:
-                self.fail(place, "shape (1, n_types, width)", value)
-            value = value[0]
-        if value.ndim == 2 and value.shape[0] == 1 and place.endswith(("/b", "/idt")):
-            value = value[0]
-        if not np.all(np.isfinite(value)):
-            self.fail(place, "finite numbers", f"={np.count_nonzero(~np.isfinite(value))} that are NaN or infinite")
-        return value
-
-    def one_slot(self, value: np.ndarray, n_slots: int, place: str) -> np.ndarray:
-        """Statistics of a type from their equal copies, one a slot."""
-        if value.ndim != 3 or value.shape[1:] != (n_slots, 4):
-            self.fail(place, f"shape (n_types, {n_slots}, 4)", value)
-        if not np.all(value == value[:, :1, :]):
-            self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", "=slots that differ")
-        if place.endswith("dstd") and not np.all(value > 0):
-            self.fail(place, "standard deviations above zero", f"=a smallest one of {value.min()}")
-        return np.ascontiguousarray(value[:, 0, :])
 
 
 def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
@@ -359,22 +174,3 @@ def tabulated(near: Surroundings, entry: Any, place: str, reader: Reader) -> Sur
     if not table.n_fine <= n_rows:
         reader.fail(f"{place}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
     return replace(near, table=table)
-
-
-def scale_setting(values: Any) -> Any:
-    """The setting that an array of one factor a type amounts to."""
-    listed = np.ravel(values).tolist() if isinstance(values, np.ndarray) else [1.0]
-    return listed[0] if len(set(listed)) == 1 else listed
-
-
-def with_script(given: dict[str, Any], script: Any) -> dict[str, Any]:
-    """``given`` settings with those that a tree has no place for, of training above all, from ``script``."""
-    result = dict(given)
-    for section, names in SCRIPT_ONLY.items():
-        theirs = script.get(section) if section and isinstance(script, dict) else script
-        known = {name: theirs[name] for name in names if name in theirs} if isinstance(theirs, dict) else {}
-        if section:
-            result[section] = given[section] | known
-        else:
-            result |= known
-    return result

@@ -21,7 +21,8 @@ def describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        text = repr(value) if 0 < len(value) <= 20 and all(isinstance(x, str | int | float) for x in value) else ""
+        return text if 0 < len(text) <= 60 else f"a list of {len(value)}"
     if value == {}:
         return "an empty mapping"
     text = f"a mapping with keys {', '.join(list(map(str, value))[:4])}" if isinstance(value, dict) else repr(value)

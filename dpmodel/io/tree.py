@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dpmodel.errors import FileError
 from dpmodel.io.node import describe
 
@@ -31,6 +33,14 @@ def map_leaves(tree: Any, leaf: Leaf, file: str, path: str = "", flagged: bool =
     if isinstance(tree, list | tuple):
         return [map_leaves(v, leaf, file, f"{path}/{i}", flagged, depth + 1) for i, v in enumerate(tree)]
     return leaf(tree, flagged, f"{file}: {path or '/'}")
+
+
+def count_arrays(tree: Any) -> int:
+    """How many arrays there are in ``tree``."""
+    if isinstance(tree, np.ndarray):
+        return 1
+    members = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return sum(map(count_arrays, members))
 
 
 def expect_mapping(tree: Any, file: str) -> dict[str, Any]:

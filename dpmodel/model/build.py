@@ -55,7 +55,8 @@ def polar_scale(s: FittingSettings, n_types: int, draw: Draw) -> Array:
 
 
 def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
-    s, n_types, draw = settings.fitting_net, settings.n_types, draw.cast(settings.fitting_net.dtype)
+    s, n_types, exact = settings.fitting_net, settings.n_types, draw.cast("float64")  # what follows the network
+    draw = draw.cast(s.dtype)
     n_net = network_width(s, settings.descriptor.repformer.g2_dim)
     n_in = settings.descriptor.dim_out + s.numb_fparam + s.dim_case_embd
     n_in += 0 if s.use_aparam_as_mask else s.numb_aparam
@@ -68,14 +69,14 @@ def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
         network=MLP.fitting(
             draw("network"), (n_in, *s.neuron), n_net, activation=s.activation_function, time_step=s.resnet_dt
         ),
-        bias=draw("bias").full((n_types, n_net), 0.0),
+        bias=exact("bias").full((n_types, n_net), 0.0),
         fparam_avg=buffer("fparam_avg", s.numb_fparam, 0.0),
         fparam_inv_std=buffer("fparam_inv_std", s.numb_fparam, 1.0),
         aparam_avg=buffer("aparam_avg", s.numb_aparam, 0.0),
         aparam_inv_std=buffer("aparam_inv_std", s.numb_aparam, 1.0),
         case=buffer("case", s.dim_case_embd, 0.0),
-        scale=polar_scale(s, n_types, draw("scale")) if polar else None,
-        constant=draw("constant").full((n_types,), 0.0) if polar else None,
+        scale=polar_scale(s, n_types, exact("scale")) if polar else None,
+        constant=exact("constant").full((n_types,), 0.0) if polar else None,
         kind=s.type,
         n_types=n_types,
         n_net=n_net,

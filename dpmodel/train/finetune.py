@@ -1,6 +1,7 @@
 """Fine-tuning: a pretrained model, of other types perhaps, made ready for new data (spec training.md 8)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from dpmodel.errors import FileError, SettingError
@@ -66,7 +67,7 @@ def adopted(settings: ModelSettings, file: ModelFile, head: bool) -> ModelSettin
 def adapted(fresh: ModelFile, file: ModelFile, head: bool, path: str) -> ModelFile:
     """``fresh``, made for the new data, with the parameters of ``file`` (without ``head``: of its descriptor alone)."""
     made = model_file(transplanted(fresh, file, head=head, path=path), fresh.settings, None)
-    return ModelFile(made.settings, made.model, made.extras | {"@variables": fresh.extras["@variables"]})
+    return replace(made, min_pair_distance=fresh.min_pair_distance)
 
 
 def trainable(file: ModelFile, path: str) -> ModelFile:

@@ -184,13 +184,6 @@ def test_wrong_settings_are_named():
         checkpoint_to_tree(state, params, file="f.pt")
 
 
-def test_settings_that_ask_for_too_many_layers():
-    state, params = state_and_params("model.ckpt-300.pt")
-    params["descriptor"]["repformer"]["nlayers"] = 10**9
-    with pytest.raises(FileError, match="1000000000 repformer layers"):
-        checkpoint_to_tree(state, params)
-
-
 @pytest.mark.parametrize("head", ["A", "B"])
 def test_branches_of_another_kind(head):
     with pytest.raises(FileError):

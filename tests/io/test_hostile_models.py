@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dpmodel.errors import FileError
 from dpmodel.io.checkpoint import checkpoint_to_tree, tree_to_checkpoint
 from dpmodel.io.container import read_tree
-from dpmodel.io.deepmd import from_tree
+from dpmodel.io.deepmd import from_tree, to_tree
 from reference_cases import HERE
 
 MODELS = ["all_updates", "strip_three_body", "fparam_aparam", "head_polar", "head_property", "econf"]
@@ -119,3 +119,77 @@ def test_checkpoints(state: dict[str, Any]) -> None:
 def test_settings_of_checkpoints(params: dict[str, Any]) -> None:
     """Most of the damage in the small part that says how large everything is."""
     at_most_one_error(checkpoint_to_tree, checkpoint("all_updates"), params, None, "file.dp")
+
+
+SECTIONS = {  # where settings stand in a tree, and in the script of a checkpoint
+    "repinit": (["descriptor", "repinit_args"], ["descriptor", "repinit"]),
+    "repformer": (["descriptor", "repformer_args"], ["descriptor", "repformer"]),
+    "fitting": (["fitting"], ["fitting_net"]),
+}
+DEEP: list[tuple[str, dict[str, Any]]] = [
+    ("repformer", {"nlayers": 10**9}),
+    ("repinit", {"attn_layer": 10**8}),
+    ("repinit", {"neuron": [20] * 300_000}),
+    ("repinit", {"use_three_body": True, "three_body_neuron": [8] * 300_000, "three_body_sel": 2}),
+    ("fitting", {"neuron": [10] * 300_000}),
+]
+
+
+@pytest.mark.parametrize(("section", "changes"), DEEP)
+def test_more_layers_than_arrays(section: str, changes: dict[str, Any]) -> None:
+    """One number in a small file asks for layers that would take all time and memory to make."""
+    tree, state = copy.deepcopy(valid("baseline")), copy.deepcopy(checkpoint("baseline"))
+    params = state["_extra_state"]["model_params"]
+    in_tree, in_script = SECTIONS[section]
+    value_at(tree["model"], in_tree).update(changes)
+    value_at(params, in_script).update(changes)
+    message = r"^file.dp: expected arrays of the \d{6,} layers that the settings ask for, found \d+ in all$"
+    with pytest.raises(FileError, match=message):
+        from_tree(tree, "file.dp")
+    with pytest.raises(FileError, match=message):
+        checkpoint_to_tree(state, params, None, "file.dp")
+
+
+BESIDE: list[tuple[dict[str, Any], str]] = [
+    ({"@variables": [np.zeros(1)]}, "/@variables: expected a mapping, found a list of 1"),
+    ({"@variables": "x"}, "/@variables: expected a mapping, found 'x'"),
+    ({"@variables": {"a": "x"}}, "/@variables/a: expected an array, found 'x'"),
+    ({"model_def_script": "x"}, "/model_def_script: expected a mapping, found 'x'"),
+    ({"model_def_script": [1, 2]}, r"/model_def_script: expected a mapping, found \[1, 2\]"),
+    ({"model_def_script": {"info": {"a": np.zeros(2)}}}, "/model_def_script/info/a: expected text, a number"),
+    ({"software": np.zeros(2)}, "/software: expected text, a number"),
+    ({"@variables": {"min_nbor_dist": np.zeros(2)}}, "/@variables/min_nbor_dist: expected a distance .*shape"),
+    ({"@variables": {"min_nbor_dist": np.asarray(-5.0)}}, "/@variables/min_nbor_dist: expected a distance .*-5.0"),
+    ({"@variables": {}, "min_nbor_dist": "abc"}, "/min_nbor_dist: expected an array, found 'abc'"),
+    ({"@variables": {}, "min_nbor_dist": float("nan")}, "/min_nbor_dist: expected a distance .*nan"),
+    ({"@variables": {}, "min_nbor_dist": True}, "/min_nbor_dist: expected a distance .*True"),
+]
+
+
+@pytest.mark.parametrize(("beside", "message"), BESIDE)
+def test_what_stands_beside_the_model(beside: dict[str, Any], message: str) -> None:
+    with pytest.raises(FileError, match=f"^file.dp: {message}"):
+        from_tree(valid("baseline") | beside, "file.dp")
+
+
+@pytest.mark.parametrize("unknown", [None, 0, -1, -1.0, np.asarray(-1.0), np.asarray([0])])
+def test_distances_that_are_not_known(unknown: Any) -> None:
+    for beside in ({"@variables": {"min_nbor_dist": unknown}}, {"@variables": {}, "min_nbor_dist": unknown}):
+        assert from_tree(valid("baseline") | beside).min_pair_distance is None
+
+
+def test_both_homes_of_the_distance() -> None:
+    """One for deepmd-kit's conversion, the other for its compression."""
+    for beside in ({"@variables": {"min_nbor_dist": np.asarray(0.5)}}, {"@variables": None, "min_nbor_dist": 0.5}):
+        file = from_tree(valid("baseline") | beside)
+        tree = to_tree(file)
+        assert (file.min_pair_distance, tree["min_nbor_dist"], tree["@variables"]["min_nbor_dist"]) == (0.5, 0.5, 0.5)
+
+
+def test_cutoffs_that_contradict_each_other() -> None:
+    """Without this one the default would be taken, which is another one than the model was trained with."""
+    tree = copy.deepcopy(valid("strip_three_body"))
+    descriptor = tree["model"]["descriptor"]
+    assert descriptor["repinit_args"].pop("three_body_rcut_smth") == 2.5
+    with pytest.raises(FileError, match=r"repinit_three_body_variable/env_mat/rcut_smth: expected 0.5 .*, found 2.5"):
+        from_tree(tree)

@@ -88,7 +88,7 @@ def model(kind: str) -> ModelFile:
     if kind == "polar":
         fresh = build(settings).fitting
         made = replace(made, fitting=replace(made.fitting, constant=fresh.constant, scale=fresh.scale))
-    return ModelFile(settings, made, {"@variables": {"min_nbor_dist": np.asarray(0.75)}})
+    return ModelFile(settings, made, min_pair_distance=0.75)
 
 
 @pytest.mark.parametrize(("first", "second"), [*product(FORMS, FORMS)])

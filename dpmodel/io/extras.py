@@ -1,0 +1,57 @@
+"""What stands beside the model in a file: where it comes from, the script it was trained with, a distance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError
+from dpmodel.io.arrays import check_array, plain_value
+from dpmodel.io.node import describe
+from dpmodel.io.tree import map_leaves
+
+DISTANCE = "min_nbor_dist"
+UNKNOWN = (0.0, -1.0)
+
+
+def extras_of(tree: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """All that ``tree`` has beside its model and the shortest distance, copied.  Raises FileError."""
+    beside = {key: value for key, value in tree.items() if key not in ("model", DISTANCE)}
+    for key in ("@variables", "model_def_script"):
+        if beside.get(key) is None:
+            beside.pop(key, None)
+        elif not isinstance(beside[key], dict):
+            raise FileError(f"{file}: /{key}: expected a mapping, found {describe(beside[key])}")
+    if "@variables" in beside:
+        beside["@variables"] = {key: value for key, value in beside["@variables"].items() if key != DISTANCE}
+    copied: dict[str, Any] = map_leaves(beside, _leaf, file)
+    return copied
+
+
+def _leaf(value: Any, flagged: bool, place: str) -> Any:
+    return check_array(value, place).copy() if flagged and value is not None else plain_value(value, place)
+
+
+def distance_entries(distance: float | None, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The top-level entries of a tree that hold ``distance``: deepmd-kit converts one and compresses with the other."""
+    if distance is None:
+        return {"@variables": dict(variables)}
+    return {DISTANCE: distance, "@variables": {**variables, DISTANCE: np.asarray(distance)}}
+
+
+def shortest_distance(tree: Mapping[str, Any], file: str) -> float | None:
+    """Shortest distance between atoms of the training data, angstrom, from either of its homes; None if not known."""
+    for place, home in (("/@variables", tree.get("@variables") or {}), ("", tree)):
+        if home.get(DISTANCE) is not None:
+            known = _distance(home[DISTANCE], f"{file}: {place}/{DISTANCE}")
+            return None if known in UNKNOWN else known
+    return None
+
+
+def _distance(value: Any, place: str) -> float:
+    array = check_array(value, place)
+    number = float(array.item()) if array.size == 1 and array.dtype.kind in "iuf" else np.nan
+    if not (0 < number < np.inf or number in UNKNOWN):
+        found = describe(array.item() if array.size == 1 else value)
+        raise FileError(f"{place}: expected a distance (0, -1 or null where it is not known), found {found}")
+    return number
