@@ -15,12 +15,13 @@ from dpmodel.data.structure import Structure, from_ase, structures
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.evaluator import Evaluator, Prediction, Wants, stack
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.io.model import read_model, write_model
+from dpmodel.io.model import read_model
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.surgery.bias import change_bias as rebiased
+from dpmodel.surgery.guard import write_checked
 from dpmodel.surgery.type_map import change_type_map as retyped
 
 
@@ -273,9 +274,13 @@ class Potential:
         frames = structures(coords, types, cell, pbc, type_map=self.type_map)
         return self.evaluator.describe(frames, strict=self.strict)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit."""
-        write_model(path, self.file)
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit.
+
+        The file is there only after it was read back and gave this model's numbers.  Raises FileError where it does
+        not, and where there is a file already, unless ``overwrite``.
+        """
+        write_checked(path, self.file, self.file, overwrite=overwrite)
 
     def structure(self, frame: Any) -> Structure:
         """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""

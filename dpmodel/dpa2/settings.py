@@ -9,13 +9,14 @@ from dpmodel.settings import Settings, setting
 
 LENGTH = "angstrom"
 
+WIDEST = 50.0  # angstrom; an atom of a solid has more than 30,000 neighbors within it
 DEFAULT_EPSILON = 1e-5  # in layer normalizations
 
 
 class RepinitSettings(Settings):
     """The first block: neighbors within the widest cutoff, seen through an embedding network."""
 
-    rcut: float = setting(..., "Cutoff radius of repinit.", unit=LENGTH, gt=0)
+    rcut: float = setting(..., "Cutoff radius of repinit.", unit=LENGTH, gt=0, le=WIDEST)
     rcut_smth: float = setting(..., "Distance where the switch of repinit starts to fall.", unit=LENGTH, ge=0)
     nsel: Selection = setting(..., "Number of nearest neighbors that repinit keeps.", unit="atoms")
     neuron: Widths = setting((25, 50, 100), "Widths of the embedding network.")
@@ -30,7 +31,7 @@ class RepinitSettings(Settings):
     type_one_side: bool = setting(False, "Embed the neighbor's type only, not the pair of types.")
     use_three_body: bool = setting(False, "Add the three-body block.")
     three_body_neuron: Widths = setting((2, 4, 8), "Widths of the embedding network of the three-body block.")
-    three_body_rcut: float = setting(4.0, "Cutoff radius of the three-body block.", unit=LENGTH, gt=0)
+    three_body_rcut: float = setting(4.0, "Cutoff radius of the three-body block.", unit=LENGTH, gt=0, le=WIDEST)
     three_body_rcut_smth: float = setting(
         0.5, "Distance where the switch of the three-body block starts to fall.", unit=LENGTH, ge=0
     )
@@ -76,7 +77,7 @@ class RepinitSettings(Settings):
 class RepformerSettings(Settings):
     """The second block: layers that pass messages between neighbors within a shorter cutoff."""
 
-    rcut: float = setting(..., "Cutoff radius of the repformer.", unit=LENGTH, gt=0)
+    rcut: float = setting(..., "Cutoff radius of the repformer.", unit=LENGTH, gt=0, le=WIDEST)
     rcut_smth: float = setting(..., "Distance where the switch of the repformer starts to fall.", unit=LENGTH, ge=0)
     nsel: Selection = setting(..., "Number of nearest neighbors that the repformer keeps.", unit="atoms")
     nlayers: Count = setting(3, "Number of repformer layers.")

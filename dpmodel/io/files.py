@@ -30,9 +30,8 @@ _SIGNATURES = {
 def sniff(path: str | os.PathLike[str]) -> str:
     """What the file at ``path`` really holds, in words; FileError where there is no readable file."""
     path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: expected a file, found a directory")
     try:
+        expect_no_other(path, "a file")
         with path.open("rb") as file:
             head = file.read(4096)
     except FileNotFoundError:
@@ -45,6 +44,13 @@ def sniff(path: str | os.PathLike[str]) -> str:
         if head.startswith(signature):
             return words
     return _sniff_text(head)
+
+
+def expect_no_other(path: Path, words: str) -> None:
+    """Raise FileError where ``path`` is something else than a file: reading a pipe would wait, a device never ends."""
+    if path.exists() and not path.is_file():
+        found = "a directory" if path.is_dir() else "a device or a pipe"
+        raise FileError(f"{path}: expected {words}, found {found}")
 
 
 def _sniff_text(head: bytes) -> str:
@@ -78,16 +84,33 @@ def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
 def expect_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """The file that ``path`` means, links followed; FileError if it must not or can not be written there."""
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        found = "a directory" if target.is_dir() else "a device"
-        raise FileError(f"{path}: expected a file or a new name, found {found}")
+    expect_no_other(Path(path), "a file or a new name")
     if target.exists() and not overwrite:
-        raise FileError(f"{path}: exists already; choose another name, or say that it may be replaced (--force)")
+        raise FileError(f"{path}: exists already; choose another name, or replace it with --force (overwrite=True)")
     if not target.parent.is_dir():
         raise FileError(f"{path}: cannot be written: No such file or directory: {target.parent}")
     if not os.access(target.parent, os.W_OK):
         raise FileError(f"{path}: cannot be written: no permission to write in {target.parent}")
     return target
+
+
+def expect_folder(path: str | os.PathLike[str]) -> None:
+    """Raise FileError unless there is a folder ``path`` to write in, or one can be made."""
+    here = Path(path).absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise FileError(f"{path}: expected a folder or a new name, but {here} is a file")
+    if not os.access(here, os.W_OK):
+        raise FileError(f"{path}: cannot be written: no permission to write in {here}")
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make the folder ``path``, and those above it, if they are not there; FileError where that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: expected a folder, or a place where one can be made: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def test_accepted_values(changes, expected):
         ("repinit.rcut", math.nan, "a finite number, got nan"),
         ("repinit.rcut", math.inf, "a finite number, got inf"),
         ("repinit.rcut", None, "a number, got None"),
+        ("repinit.rcut", 1e300, "at most 50 angstrom, got 1e+300"),
         ("repinit.axis_neuron", 2.0, "an integer, got 2.0"),
         ("repinit.axis_neuron", "2", "an integer, got '2'"),
         ("repinit.axis_neuron", True, "an integer, got True"),
@@ -219,7 +220,7 @@ def test_reference_page_has_a_row_for_every_setting():
 def test_reference_page_shows_names_bounds_defaults_and_units():
     page = reference(ModelSettings, "model")
     for row in (
-        "| `rcut` | number > 0 | required | angstrom | Cutoff radius of repinit. |",
+        "| `rcut` | number > 0 ≤ 50 | required | angstrom | Cutoff radius of repinit. |",
         "| `neuron`, `n_neuron` | [integer > 0, ...] | `[120, 120, 120]` |  | Widths of the hidden layers. |",
         '| `tebd_input_mode` | `"concat"`, `"strip"` | `"concat"` |',
         "| `ln_eps` | number > 0 or null | `null` |",

@@ -227,6 +227,17 @@ def test_missing_file_and_directory(suffix, tmp_path):
         read(tmp_path / f"b{suffix}")
 
 
+def test_pipes_and_devices(tmp_path):
+    """Opening a pipe would wait for somebody to write into it."""
+    os.mkfifo(tmp_path / "a.dp")
+    (tmp_path / "b.pt").symlink_to("/dev/zero")
+    for name in ("a.dp", "b.pt"):
+        with pytest.raises(FileError, match="expected a file, found a device or a pipe"):
+            read_model(tmp_path / name)
+    with pytest.raises(FileError, match="expected a file or a new name, found a device or a pipe"):
+        write_tree(tmp_path / "a.dp", SMALL)
+
+
 CONTENTS = {
     "text": b"model: {}",
     "JSON text": b' {"a": 1}',

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpmodel.backend import backend
 from dpmodel.errors import FileError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
-from dpmodel.potential import with_precision
+from dpmodel.potential import Potential, with_precision
 from dpmodel.surgery import guard
 from dpmodel.surgery.guard import write_checked
 from dpmodel.testing.structures import mixture
 from random_models import random_model
 from reference_cases import HEADS, case
 from small_water import MODEL
+from trees import differences
 
 
 def model(**changes: Any) -> ModelFile:
@@ -96,6 +98,26 @@ def test_models_that_give_no_numbers(value: float, tmp_path: Path) -> None:
     file = with_array(model(), BIAS, lambda a: np.full_like(a, value))
     other = with_array(file, "fitting.network.layers.1.weight", lambda a: np.full_like(a, value))
     refused(tmp_path / "a.dp", other, other, "finite numbers|NaN or infinite")
+
+
+def test_models_that_no_structure_suits(tmp_path: Path) -> None:
+    wide: Any = MODEL["descriptor"]
+    file = model(descriptor=wide | {"repinit": wide["repinit"] | {"rcut": 50.0}})
+    refused(tmp_path / "a.dp", file, file, r"not written: frame 0: .* neighbors within 50 angstrom")
+
+
+def test_saving_from_python_is_guarded_too(tmp_path: Path) -> None:
+    potential = Potential(model(), backend("numpy").engine())
+    potential.save(tmp_path / "a.dp")
+    with pytest.raises(FileError, match=r"a\.dp: exists already; .*overwrite=True"):
+        potential.save(tmp_path / "a.dp")
+    potential.save(tmp_path / "a.dp", overwrite=True)
+    huge = with_array(model(), "fitting.network.layers.1.weight", lambda a: np.full_like(a, 1.7e308))
+    broken = Potential(huge, potential.engine)
+    with pytest.raises(FileError, match="not written"):
+        broken.save(tmp_path / "a.dp", overwrite=True)
+    assert differences(state(read_model(tmp_path / "a.dp").model), state(potential.file.model)) == []
+    assert os.listdir(tmp_path) == ["a.dp"]
 
 
 def test_too_large_for_single_precision(tmp_path: Path) -> None:
