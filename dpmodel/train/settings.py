@@ -295,10 +295,12 @@ class TaskData(Settings):
 
     training_data: TrainingData = setting(..., "Data to learn from.")
     validation_data: ValidationData | None = setting(None, "Data to look at while learning.")
-    stat_file: str | None = setting(
-        None, "Accepted for compatibility, without effect: statistics take seconds and always belong to the data."
+    stat_file: Annotated[str, Field(min_length=1)] | None = setting(
+        None, "HDF5 file (.h5, .hdf5) or folder that keeps the statistics of the data for other runs."
     )
-    stat_file_mode: Literal["update", "read"] = setting("update", "Accepted for compatibility, without effect.")
+    stat_file_mode: Literal["update", "read"] = setting(
+        "update", "Compute statistics that the file does not have and keep them there, or only read them."
+    )
 
 
 class CommonTraining(Settings):

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from dpmodel.train.checkpoint import matching
 from dpmodel.train.neighbors import Crowding, crowding, resolved, too_few
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
 from dpmodel.train.settings import DataSettings, one_seed
+from dpmodel.train.statfile import kept_statistics
 from dpmodel.train.statistics import Moments, Statistics, add, scaled, statistics, with_statistics
 
 
@@ -82,18 +83,24 @@ def settle(script: Script, found: Crowding | None) -> Script:
     return replace(script, tasks=tasks)
 
 
-def fresh_models(script: Script, data: Mapping[str, Data], found: Crowding | None) -> dict[str, ModelFile]:
-    """Models of random parameters with the statistics of the data."""
-    samples = {
-        name: statistics(data[name].train.first(task.model.data_stat_nbatch), task.model)
-        for name, task in script.tasks.items()
-    }
+def fresh_models(
+    script: Script, data: Mapping[str, Data], found: Crowding | None, *, keep: bool = False
+) -> dict[str, ModelFile]:
+    """Models of random parameters with the statistics of the data; ``keep`` them where the input says (stat_file)."""
+    samples = {name: _sample(task, data[name].train, keep) for name, task in script.tasks.items()}
     samples = _together(samples, script, task_shares(script, data))
     models = {}
     for number, (name, task) in enumerate(sorted(script.tasks.items())):
         model = with_case(draw(task.model, script.training.first_seed), number, len(script.tasks))
         models[name] = model_file(with_statistics(model, task.model, samples[name]), task.model, found)
     return {name: models[name] for name in script.tasks}
+
+
+def _sample(task: Task, batches: Batches, keep: bool) -> Statistics:
+    frames, path = partial(batches.first, task.model.data_stat_nbatch), task.data.stat_file
+    if path is None:
+        return statistics(frames(), task.model)
+    return kept_statistics(path, frames, task.model, read_only=task.data.stat_file_mode == "read", write=keep)
 
 
 def draw(settings: ModelSettings, seed: int) -> Model:

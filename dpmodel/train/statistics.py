@@ -64,13 +64,13 @@ def of_samples(x: Array) -> Moments:
 class Statistics:
     """All that is taken from a sample of frames.
 
-    ``rows``: for each block, moments (n_types, 2) of radial and angular components; ``counts`` (nf, n_types) atoms and
-    ``energies`` (nf,) eV, NaN where there is none; moments of frame and atomic parameters.
+    ``rows``: for each block, moments (n_types, 2) of radial and angular components; output ``bias`` and its
+    ``deviation`` (n_types, 1), eV for energies; moments of frame and atomic parameters.
     """
 
     rows: dict[str, Moments]
-    counts: Array
-    energies: Array
+    bias: Array
+    deviation: Array
     fparam: Moments | None = None
     aparam: Moments | None = None
 
@@ -91,8 +91,7 @@ def statistics(frames: Iterable[Frame], settings: ModelSettings) -> Statistics:
         aparams += [s.aparam] if s.aparam is not None else []
     return Statistics(
         rows,
-        np.array(counts),
-        np.array(energies),
+        *energy_bias(np.array(counts), np.array(energies), settings),
         of_samples(np.stack(fparams)) if fparams else None,
         of_samples(np.concatenate(aparams)) if aparams else None,
     )
@@ -104,9 +103,9 @@ def row_moments(frame: Frame, name: str, chosen: Selection, settings: ModelSetti
     graph = own_graph(frame, block, chosen)
     near = neighborhood(graph, edge_vectors(graph, flat_positions([frame.structure])), graph.repinit)
     real = real_slots(near, d.exclude_types, settings.n_types)
-    n, smooth_cutoff = len(near.types), _smooth_cutoff(name, settings)
+    n, smooth = len(near.types), smooth_cutoff(name, settings)
     nothing, one = np.zeros((n, 4)), np.ones((n, 4))
-    found = environment(near.vectors, real, nothing, one, smooth_cutoff, block.cutoff, d.env_protection).rows
+    found = environment(near.vectors, real, nothing, one, smooth, block.cutoff, d.env_protection).rows
     atoms = np.bincount(near.types, minlength=settings.n_types + 1)[:-1, None]
     return Moments(
         atoms * block.nsel * np.array([1, 3]),
@@ -133,7 +132,8 @@ def _by_type(rows: Array, types: Array, n_types: int) -> Array:
     return np.stack([np.bincount(types, x, minlength=n_types + 1)[:-1] for x in (radial, angular)], axis=1)
 
 
-def _smooth_cutoff(name: str, settings: ModelSettings) -> float:
+def smooth_cutoff(name: str, settings: ModelSettings) -> float:
+    """Where the switch of a block begins, angstrom."""
     d = settings.descriptor
     smooth = {"repinit": d.repinit.rcut_smth, "three_body": d.repinit.three_body_rcut_smth}
     return smooth.get(name, d.repformer.rcut_smth)
@@ -147,15 +147,18 @@ def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array
     return mean, deviation[:, [0, 1, 1, 1]]
 
 
-def energy_bias(found: Statistics, settings: ModelSettings) -> tuple[Array, Array]:
-    """``out_bias`` and ``out_std``, (n_types, 1), of an energy model; zeros and ones without energies."""
-    given = np.isfinite(found.energies)
+def energy_bias(counts: Array, energies: Array, settings: ModelSettings) -> tuple[Array, Array]:
+    """``out_bias`` and ``out_std``, (n_types, 1), of an energy model; zeros and ones without energies.
+
+    ``counts`` (nf, n_types) atoms and ``energies`` (nf,) eV of each frame, NaN where there is none.
+    """
+    given = np.isfinite(energies)
     fixed = fixed_energies(settings)
     if not given.any() and all(value is None for value in fixed):
         return np.zeros((settings.n_types, 1)), np.ones((settings.n_types, 1))
     bias, deviation = output_bias(
-        found.counts[given],
-        found.energies[given],
+        counts[given],
+        energies[given],
         excluded=settings.atom_exclude_types,
         preset=fixed,
         rcond=settings.fitting_net.rcond,
@@ -181,8 +184,7 @@ def with_statistics(model: Model, settings: ModelSettings, found: Statistics) ->
             mean, inverse = parameter_statistics(moments, settings.data_stat_protect)
             _put(new, {f"fitting.{name}_avg": mean, f"fitting.{name}_inv_std": inverse})
     if settings.fitting_net.type == "ener":
-        bias, deviation = energy_bias(found, settings)
-        _put(new, {"out_bias": bias, "out_std": deviation})
+        _put(new, {"out_bias": found.bias, "out_std": found.deviation})
     return Rebuilder(model)(new)
 
 

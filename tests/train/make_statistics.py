@@ -1,4 +1,4 @@
-"""Make statistics.npz: what deepmd-kit's PyTorch backend takes from the frames of the reference cases.
+"""Make statistics.npz and stat_file_*.hdf5: what deepmd-kit's PyTorch backend takes from frames of the reference cases.
 
 Run in an environment with DeePMD-kit 3.2.0 (see CONTRIBUTING.md).  Energies are those of the cases; virtual atoms are
 left to deepmd-kit as it finds them.
@@ -9,15 +9,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from deepmd.pt.model.model import get_model
 from deepmd.utils.argcheck import normalize
+from deepmd.utils.path import DPPath
 
 HERE = Path(__file__).parent
 CASES = HERE.parent / "reference"
 NAMES = """baseline three_body exclude_types env_protection davg_nonzero fparam_aparam virtual_atom sel_overflow
 strip_three_body nopbc""".split()
+KEPT = "fparam_aparam", "three_body"  # a stat_file of each
 BLOCKS = {"repinit": "repinit", "repinit_three_body": "three_body", "repformers": "repformer"}
 
 
@@ -49,7 +52,7 @@ def statistics(name: str) -> dict[str, np.ndarray]:
     with np.load(CASES / name / "io.npz") as io:
         given = sample(dict(io))
     one = {**given, **{key: script[key] for key in ("pair_exclude_types", "atom_exclude_types")}}
-    model.atomic_model.compute_or_load_stat(lambda: [one])
+    model.atomic_model.compute_or_load_stat(lambda: [one], _stat_file(name) if name in KEPT else None)
     state = {key: value.numpy() for key, value in model.state_dict().items() if key != "_extra_state"}
     found = {"out_bias": state["atomic_model.out_bias"][0], "out_std": state["atomic_model.out_std"][0]}
     for theirs, ours in BLOCKS.items():
@@ -61,6 +64,12 @@ def statistics(name: str) -> dict[str, np.ndarray]:
         if f"atomic_model.fitting_net.{key}" in state:
             found[key] = state[f"atomic_model.fitting_net.{key}"]
     return found
+
+
+def _stat_file(name: str) -> DPPath:
+    path = HERE / f"stat_file_{name}.hdf5"
+    h5py.File(path, "w").close()
+    return DPPath(str(path), "a")
 
 
 if __name__ == "__main__":

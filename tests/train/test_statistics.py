@@ -1,6 +1,5 @@
 """Statistics against deepmd-kit's (make_statistics.py), brute force, and cases worked out by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from dpmodel.train.neighbors import automatic, crowding, resolved, too_few
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
 from dpmodel.train.start import fresh_models, look, open_data, settle
-from dpmodel.train.statistics import energy_bias, statistics, with_statistics
-from reference_cases import HERE as CASES
-from reference_cases import case
+from dpmodel.train.statistics import statistics, with_statistics
 from small_water import DESCRIPTOR, MODEL, REFORM, write_system
 from small_water import script as small_script
+from statistics_cases import case_frames, case_settings
 
 REFERENCE = np.load(Path(__file__).parent / "statistics.npz")
 NAMES = sorted({key.partition("/")[0] for key in REFERENCE.files})
@@ -39,31 +37,11 @@ PLACES = {
 }
 
 
-def script(name: str) -> ModelSettings:
-    data = json.loads((CASES / name / "input.json").read_text())
-    return ModelSettings.read(data.get("model", data))
-
-
-def frames(name: str, settings: ModelSettings) -> list[Frame]:
-    c = case(name)
-    given = c.frames
-    made = structures(
-        given.pop("coords"),
-        given.pop("types"),
-        given.pop("cell", None),
-        type_map=settings.type_map,
-        n_fparam=settings.fitting_net.numb_fparam,
-        n_aparam=settings.fitting_net.numb_aparam,
-        **given,
-    )
-    return [Frame(s, {"energy": e}) for s, e in zip(made, c.io["energy"].reshape(-1), strict=True)]
-
-
 @pytest.mark.filterwarnings("ignore::dpmodel.errors.NeighborOverflowWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_deepmd_kit(name: str) -> None:
-    settings = script(name)
-    found = state(with_statistics(build(settings), settings, statistics(frames(name, settings), settings)))
+    settings = case_settings(name)
+    found = state(with_statistics(build(settings), settings, statistics(case_frames(name, settings), settings)))
     for key in [key for key in REFERENCE.files if key.startswith(f"{name}/")]:
         what, theirs = key.partition("/")[2], REFERENCE[key]
         home, _, leaf = what.partition(".")
@@ -94,14 +72,14 @@ def test_preset_and_excluded_types() -> None:
 
 
 def test_frames_without_energy_do_not_count() -> None:
-    settings = script("baseline")
-    given = frames("baseline", settings)
+    settings = case_settings("baseline")
+    given = case_frames("baseline", settings)
     unlabelled = [*given, Frame(given[0].structure)]
-    a, b = (energy_bias(statistics(f, settings), settings)[0] for f in (given, unlabelled))
+    a, b = (statistics(f, settings).bias for f in (given, unlabelled))
     np.testing.assert_array_equal(a, b)
-    nothing = energy_bias(statistics(unlabelled[-1:], settings), settings)
-    assert not nothing[0].any()
-    assert (nothing[1] == 1).all()
+    nothing = statistics(unlabelled[-1:], settings)
+    assert not nothing.bias.any()
+    assert (nothing.deviation == 1).all()
 
 
 def simple_cubic(n: int, spacing: float) -> list:
@@ -122,11 +100,11 @@ def test_automatic_selection(most: int, nsel: str, expected: int) -> None:
 
 
 def test_selection_from_data() -> None:
-    data = script("baseline").model_dump()
+    data = case_settings("baseline").model_dump()
     data["descriptor"]["repinit"]["nsel"] = "auto:1.5"
     data["descriptor"]["repformer"]["nsel"] = "auto"
     settings = ModelSettings.read(data)
-    given = [f.structure for f in frames("baseline", script("baseline"))]
+    given = [f.structure for f in case_frames("baseline", case_settings("baseline"))]
     found = crowding(given, [cutoff for cutoff, _, _ in settings.descriptor.selections])
     new = resolved(settings, found)
     d = new.descriptor
@@ -136,7 +114,7 @@ def test_selection_from_data() -> None:
 
 
 def test_selections_that_do_not_fit_each_other() -> None:
-    data = script("baseline").model_dump()
+    data = case_settings("baseline").model_dump()
     data["descriptor"]["repinit"]["nsel"] = "auto"
     data["descriptor"]["repformer"]["nsel"] = 1000
     with pytest.raises(SettingError, match="nsel"):
