@@ -15,6 +15,7 @@ from rich.table import Table
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError
 from dpmodel.evaluator import Prediction
+from dpmodel.io.files import make_folder, replacing
 from dpmodel.potential import Potential
 
 UNITS = {"energy": "eV/atom", "force": "eV/Å", "virial": "eV/atom"}
@@ -94,7 +95,9 @@ def test_systems(
 
     ``detail``: a directory for labels and predictions, one ``.npz`` a system.
     """
-    systems = [System(path, potential.settings) for path in find_systems(paths)]
+    if detail is not None:
+        make_folder(detail)
+    systems = [System(path, potential.settings, UNITS) for path in find_systems(paths)]
     results = []
     with Progress(console=told, transient=True) as progress:
         bar = progress.add_task("testing", total=sum(min(most or s.n_frames, s.n_frames) for s in systems))
@@ -118,8 +121,8 @@ def _write_detail(path: Path, frames: Sequence[Frame], found: Sequence[Predictio
         if all(name in frame.labels for frame in frames):
             values[name] = np.stack([frame.labels[name] for frame in frames])
             values[f"predicted_{name}"] = np.stack([predicted(f, name) for f in found])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, **values)
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **values)
 
 
 def table(results: Sequence[Accuracy]) -> Table:

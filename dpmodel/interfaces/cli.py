@@ -114,6 +114,9 @@ def train(
     finetune: Annotated[Path | None, typer.Option(help="Start from this pretrained model, for new data.")] = None,
     model_branch: Annotated[str | None, typer.Option(help="Its branch to start from; RANDOM: a new head.")] = None,
     use_pretrain_script: Annotated[bool, typer.Option(help="Take its descriptor and fitting sections, too.")] = False,
+    skip_neighbor_stat: Annotated[
+        bool, typer.Option("--skip-neighbor-stat", help="Do not count neighbors in all training data.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Input with all defaults.")] = Path("out.json"),
     check: Annotated[bool, typer.Option(help="Look at the input and the data, train nothing.")] = False,
 ) -> None:
@@ -121,8 +124,8 @@ def train(
     from dpmodel.interfaces.train import train_file
     from dpmodel.train.prepare import Origin
 
-    origin = Origin(restart, init_model, finetune, model_branch, use_pretrain_script)
-    if not train_file(script, backend, device, origin, None if check else output, check, told):
+    origin = Origin(restart, init_model, finetune, model_branch, use_pretrain_script, not skip_neighbor_stat)
+    if not train_file(script, backend, device, origin, output, check, told):
         raise typer.Exit(130)
 
 
@@ -140,7 +143,9 @@ def schema(
 def compare_with_labels(
     model: Model,
     systems: Annotated[list[Path], typer.Option("--system", "-s", help="Systems, or folders with systems.")],
-    most: Annotated[int | None, typer.Option("--number", "-n", help="Frames of each system; all if not given.")] = None,
+    most: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Frames of each system; all if not given.")
+    ] = None,
     detail: Annotated[Path | None, typer.Option(help="Directory for labels and predictions (npz).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     backend: Backend = "numpy",

@@ -35,11 +35,13 @@ def _curve(figure: object, path: Path) -> None:
     """Every error of the file with the steps, one panel for each quantity."""
     columns = read_curve(str(path))
     step = columns.pop("step")
-    columns.pop("lr")
+    columns.pop("lr", None)
     panels: dict[str, list[str]] = {}
     for name in columns:
         panels.setdefault("_".join(name.split("_")[:2]) if "_" in name else name, []).append(name)
     panels = {panel: names for panel, names in panels.items() if not panel.endswith(("_val", "_trn"))}
+    if not panels:
+        raise FileError(f"{path}: expected columns of errors, as rmse_e_trn, found {', '.join(columns) or 'none'}")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]  # type: ignore[attr-defined]
     for axis, (panel, names) in zip(axes, panels.items(), strict=True):
         for name in names:

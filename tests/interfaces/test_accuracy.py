@@ -61,6 +61,17 @@ def test_few_frames_and_details(folder: Path) -> None:
     assert found["systems"][0]["rmse_force"] == pytest.approx(rmse, rel=1e-12)
 
 
+def test_what_cannot_be(folder: Path) -> None:
+    arguments = ["test", str(folder / "model.dp"), "-s", str(folder / "data")]
+    for number in ("0", "-1"):
+        result = CliRunner().invoke(app, [*arguments, "-n", number])
+        assert result.exit_code == 2
+        assert "--number" in result.output
+    result = CliRunner().invoke(app, [*arguments, "--detail", "/proc/x"])
+    assert isinstance(result.exception, FileError)
+    assert str(result.exception).startswith("/proc/x: ")
+
+
 def test_table_and_missing_labels(folder: Path) -> None:
     arguments = ["test", str(folder / "model.dp"), "-s", str(folder / "data")]
     (folder / "data/a/set.000/virial.npy").unlink()

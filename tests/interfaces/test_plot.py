@@ -25,6 +25,12 @@ def test_learning_curve(tmp_path: Path) -> None:
     assert text.count('<g id="axes_') == 2  # energy and force
 
 
+def test_a_curve_without_learning_rates(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("# step rmse_trn rmse_e_trn\n 1 0.1 0.2\n")
+    plot([tmp_path / "a"], tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
+
+
 def test_parity(tmp_path: Path) -> None:
     random, files = np.random.default_rng(0), []
     for k in range(2):
@@ -43,6 +49,9 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
         plot([tmp_path / "a"], tmp_path / "b.png")
     with pytest.raises(FileError, match="one learning curve, or"):
         plot([tmp_path / "a", tmp_path / "c"], tmp_path / "b.png")
+    (tmp_path / "a").write_text("# step lr\n 1 0.1\n")
+    with pytest.raises(FileError, match="expected columns of errors, as rmse_e_trn, found none"):
+        plot([tmp_path / "a"], tmp_path / "b.png")
     (tmp_path / "lcurve.out").write_text(CURVE)
     with pytest.raises(FileError, match=r"b\.nothing: cannot be drawn"):
         plot([tmp_path / "lcurve.out"], tmp_path / "b.nothing")
