@@ -15,6 +15,7 @@ from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.files import replacing
 from dpmodel.io.model import read_model
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
+from dpmodel.train.moments import moments
 from dpmodel.train.script import SINGLE
 
 OURS = "dpmodel"  # the entry of the file that deepmd-kit does not look at
@@ -25,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Models by task; ``step`` is the next one to do; ``optimizer`` is empty in files that are not ours."""
+    """Models by task; ``step`` is the next one to do; ``optimizer`` is empty where a file has no state of Adam."""
 
     models: dict[str, ModelFile]
     step: int = 0
@@ -60,7 +61,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     step = int((extra.get("train_infos") or {}).get("step", -1)) + 1 if isinstance(extra, dict) else 0
     ours = saved.get(OURS)
     if not isinstance(ours, dict):
-        return Checkpoint(models, step)
+        return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, script, name))
     return Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
 
 
@@ -70,7 +71,11 @@ class Shelf:
     def __init__(self, name: str, folder: str | None, keep: int) -> None:
         self._name, self._keep = Path(name), keep
         self._folder = self._name.parent if folder is None else Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where it writes; to be there before ``put``."""
+        return self._name.parent, self._folder
 
     def put(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then point to it, then remove old ones."""

@@ -12,14 +12,14 @@ NAN = float("nan")
 class Curve:
     """Writes one row at a time; each is on the disk when ``row`` returns.
 
-    ``names``: columns of each task; ``validated``: whether the task has validation data.
+    ``names``: columns of each task; ``validated``: whether the task has validation data; ``multi``: whether columns
+    are called after their task.
     """
 
     def __init__(
-        self, path: str, names: Mapping[str, Sequence[str]], validated: Mapping[str, bool], append: bool
+        self, path: str, names: Mapping[str, Sequence[str]], validated: Mapping[str, bool], *, multi: bool, append: bool
     ) -> None:
-        self.path, self._names, self._validated = Path(path), names, validated
-        self._several = len(names) > 1
+        self.path, self._names, self._validated, self._multi = Path(path), names, validated, multi
         self._write(self._header(), "a" if append else "w")
 
     def row(
@@ -37,7 +37,7 @@ class Curve:
     def _header(self) -> str:
         text = f"# {'step':5s}"
         for task, names in self._names.items():
-            suffix = f"_{task}" if self._several else ""
+            suffix = f"_{task}" if self._multi else ""
             for name in names:
                 mine, theirs = f"{name}_trn{suffix}", f"{name}_val{suffix}"
                 text += f"   {theirs:>11s} {mine:>11s}" if self._validated[task] else f"   {mine:>11s}"

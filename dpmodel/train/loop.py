@@ -17,6 +17,7 @@ from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.files import make_folder
 from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.batches import Turns
 from dpmodel.train.checkpoint import Checkpoint, Shelf
@@ -53,8 +54,8 @@ class Training:
         self.script, self.data, self.engine, self.processes = script, data, engine, processes or Alone()
         self.step, self.n_steps = start.step, number_of_steps(script, data)
         self.learner = Learner(script, start.models, engine, self.processes)
-        if start.optimizer:
-            self.learner.optimizer.load(start.optimizer)
+        if start.optimizer:  # parameters that it does not know were not trained before
+            self.learner.optimizer.load(self.learner.optimizer.state() | start.optimizer)
         self._rate = schedule(script.settings.learning_rate, self.n_steps)
         self._turns = Turns(task_shares(script, data), script.training.first_seed)
         self._selections = {name: selection(task.model) for name, task in script.tasks.items()}
@@ -73,10 +74,10 @@ class Training:
 
         Raises TrainingError if loss, gradient or parameters are no longer finite; the last checkpoint is from before.
         """
-        training = self.script.training
-        first = self.processes.rank == 0
-        self._curve = _curve(self.script, self.data, self._append) if first and training.disp_training else None
-        self._board = _board(self.script) if first and training.tensorboard else None
+        if self._append and self.step >= self.n_steps:
+            return True  # nothing is left to do
+        if self.processes.rank == 0:
+            self._open()
         with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
             following = self._read(self.step)
             while self.step < self.n_steps and not self._anybody(stop.is_set()):
@@ -85,10 +86,18 @@ class Training:
                 self._learn(task, batch, watch)
             following.cancel()
             finished = self.step >= self.n_steps
-            refit = finished and training.change_bias_after_training
+            refit = finished and self.script.training.change_bias_after_training
             if self._saved != self.step or refit:
                 self._save(refit)
         return self.step >= self.n_steps
+
+    def _open(self) -> None:
+        """Folders and files that the run writes."""
+        training = self.script.training
+        for folder in (folder for shelf in self._shelves for folder in shelf.folders):
+            make_folder(folder)
+        self._curve = _curve(self.script, self.data, self._append) if training.disp_training else None
+        self._board = _board(self.script) if training.tensorboard else None
 
     def _anybody(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process: all stop after the same step."""
@@ -109,12 +118,12 @@ class Training:
         if self._average is not None:
             self._average.add()
         self.step += 1
-        self._sums.setdefault(task, []).append(columns)
-        if self._curve is not None and (self.step == 1 or self.step % training.disp_freq == 0):
-            self._curve.row(self.step, self._trained(task, columns, rate), self._validated(rate), rate)
-            self._sums = {}
-        elif not training.disp_avg:
-            self._sums = {}
+        if self._curve is not None:
+            if training.disp_avg:
+                self._sums.setdefault(task, []).append(columns)
+            if self.step == 1 or self.step % training.disp_freq == 0:
+                self._curve.row(self.step, self._trained(task, columns, rate), self._validated(rate), rate)
+                self._sums = {}
         if self._board is not None and self.step % training.tensorboard_freq == 0:
             self._board(self.step, task, columns, rate)
         watch(self.step, task, columns, rate)
@@ -200,8 +209,8 @@ class Average:
 
     def __init__(self, learner: Learner, decay: float, start: Mapping[str, Any]) -> None:
         self._learner, self._engine = learner, learner.engine
-        now = learner.optimizer.parameters
-        self.parameters = {k: self._engine.native(start[k]) if k in start else v + 0.0 for k, v in now.items()}
+        now = {key: self._engine.numpy(value) for key, value in learner.optimizer.parameters.items()}
+        self.parameters = {key: self._engine.native(np.array(start.get(key, now[key]))) for key in now}
 
         def move(old: dict[str, Array], new: dict[str, Array]) -> dict[str, Array]:
             return {k: old[k] * decay + new[k] * (1.0 - decay) for k in old}
@@ -238,7 +247,8 @@ def _shelves(script: Script, n_steps: int) -> list[Shelf]:
 
 def _curve(script: Script, data: Mapping[str, Data], append: bool) -> Curve:
     names = {name: sorted(reported(task.loss, 0.0, {})) for name, task in script.tasks.items()}
-    return Curve(script.training.disp_file, names, {name: d.valid is not None for name, d in data.items()}, append)
+    validated = {name: d.valid is not None for name, d in data.items()}
+    return Curve(script.training.disp_file, names, validated, multi=script.multi, append=append)
 
 
 def _board(script: Script) -> Watch:
@@ -247,6 +257,7 @@ def _board(script: Script) -> Watch:
         from tensorboard.summary import Writer
     except ModuleNotFoundError as error:
         raise SettingError("training.tensorboard needs TensorBoard: pip install 'dpmodel[train]'") from error
+    make_folder(script.training.tensorboard_log_dir)
     writer = Writer(script.training.tensorboard_log_dir)
 
     def write(step: int, task: str, columns: Columns, learning_rate: float) -> None:
@@ -259,9 +270,13 @@ def _board(script: Script) -> Watch:
 
 
 def _mean(values: Sequence[tuple[float, Columns]]) -> dict[str, float]:
-    """Mean of columns with weights."""
-    total = sum(weight for weight, _ in values)
-    return {name: sum(weight * columns[name] for weight, columns in values) / total for name in values[0][1]}
+    """Mean of columns with weights, each over those that have it."""
+    found = {}
+    for name in values[0][1]:
+        known = [(weight, columns[name]) for weight, columns in values if not math.isnan(columns[name])]
+        total = sum(weight for weight, _ in known)
+        found[name] = sum(weight * value for weight, value in known) / total if known else math.nan
+    return found
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.surgery.bias import with_fitted_bias
-from dpmodel.train.checkpoint import Checkpoint, latest, read
+from dpmodel.train.checkpoint import Checkpoint, latest, matching, read
+from dpmodel.train.checks import expect_labels, expect_numbers, expect_places
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
@@ -22,8 +23,9 @@ class Origin:
     """Where the models come from: at most one of the first three, a fresh start if there is none.
 
     ``restart``: go on with a run, to the same numbers as without the interruption; ``init_model``: its parameters and
-    statistics, but a new run; ``finetune``: a pretrained model for new data, from its ``branch``, with its sections of
-    the input if ``use_pretrain_script``.
+    statistics, but a new run; ``finetune``: a pretrained model for new data, from its ``branch``.  The last two take
+    its sections of the input if ``use_pretrain_script``.  ``count_neighbors`` in all training data, for fresh and
+    fine-tuned models.
     """
 
     restart: Path | None = None
@@ -31,13 +33,16 @@ class Origin:
     finetune: Path | None = None
     branch: str | None = None
     use_pretrain_script: bool = False
+    count_neighbors: bool = True
 
     def __post_init__(self) -> None:
         given = [name for name in ("restart", "init_model", "finetune") if getattr(self, name) is not None]
         if len(given) > 1:
             raise SettingError(f"{' and '.join(given)} say different things: give only one of them")
-        if self.finetune is None and (self.branch or self.use_pretrain_script):
-            raise SettingError("model_branch and use_pretrain_script go with finetune")
+        if self.branch and self.finetune is None:
+            raise SettingError("model_branch goes with finetune")
+        if self.use_pretrain_script and self.finetune is None and self.init_model is None:
+            raise SettingError("use_pretrain_script goes with finetune or init_model")
 
 
 def prepare(
@@ -46,13 +51,18 @@ def prepare(
     origin: Origin | None = None,
     tell: Tell = lambda _: None,
     processes: Processes | None = None,
+    *,
+    keep: bool = True,
 ) -> Training:
     """The run that ``script`` describes, its data opened, its models made or read; raises what is wrong with them.
 
-    Every one of several ``processes`` prepares the same.
+    Every one of several ``processes`` prepares the same.  ``keep`` new statistics where the input says (stat_file).
     """
     origin, processes = origin or Origin(), processes or Alone()
+    expect_places(script.training)
     data = open_data(script, processes.size)
+    expect_labels(script, data)
+    expect_numbers(data)
     for name, d in data.items():
         frames = sum(len(source.frames) for source in d.train.sources)
         tell(f"{name}: {frames} frames of {d.systems} systems, {d.train.epoch} batches to see all of them")
@@ -61,10 +71,11 @@ def prepare(
     pretrained = _Pretrained(script, origin) if origin.finetune is not None else None
     if pretrained is not None:
         script = pretrained.script
-    crowd = look(data, script)
+    crowd = look(data, script) if origin.count_neighbors else None
     script = settle(script, crowd)
-    tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
-    models = fresh_models(script, data, crowd)
+    if crowd is not None:
+        tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
+    models = fresh_models(script, data, crowd, keep=keep and processes.rank == 0)
     if pretrained is not None:
         models = pretrained.models(models, data, engine)
     return Training(script, data, Checkpoint(models), engine, processes)
@@ -75,15 +86,23 @@ def _read(
 ) -> Training:
     """A run that goes on, or a new one from the arrays of a file."""
     file = latest(origin.restart or origin.init_model or "")
-    found = read(file)
-    script = settled_by_file(script, found.models, str(file))
-    models = loaded_models(script, found.models, str(file))
+    found, path = read(file), str(file)
+    if origin.use_pretrain_script:
+        theirs = {name: matching(found.models, name, path) for name in script.tasks}
+        tasks = {n: replace(t, model=adopted(t.model, theirs[n], head=True)) for n, t in script.tasks.items()}
+        script = replace(script, tasks=tasks)
+    script = settled_by_file(script, found.models, path)
+    models = loaded_models(script, found.models, path)
     if origin.restart is None:
         return Training(script, data, Checkpoint(models), engine, processes)
-    if not found.optimizer:
-        tell(f"{file} says nothing of the optimizer: it starts anew at step {found.step}")
-    start = Checkpoint(models, found.step, found.optimizer, found.ema)
-    return Training(script, data, start, engine, processes, append=True)
+    optimizer = found.optimizer if script.tasks.keys() <= found.models.keys() else {}
+    if not optimizer:
+        tell(f"{file} has no state of Adam for this run: the optimizer starts anew at step {found.step}")
+    start = Checkpoint(models, found.step, optimizer, found.ema)
+    run = Training(script, data, start, engine, processes, append=True)
+    if run.step >= run.n_steps:
+        tell(f"{file} is at step {run.step} of {run.n_steps}: nothing is left to do")
+    return run
 
 
 class _Pretrained:

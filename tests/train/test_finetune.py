@@ -82,7 +82,7 @@ def test_no_such_branch(folder: Path, file: str, branch: str) -> None:
 def test_options_that_do_not_go_together() -> None:
     with pytest.raises(SettingError, match="restart and finetune say different things"):
         Origin(restart=Path("a"), finetune=Path("b"))
-    with pytest.raises(SettingError, match="go with finetune"):
+    with pytest.raises(SettingError, match="model_branch goes with finetune"):
         Origin(branch="A")
 
 

@@ -1,0 +1,238 @@
+"""Before a run starts: what would stop it or make it worthless, and input files that go on with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from dpmodel.backend import backend
+from dpmodel.errors import FileError, SettingError
+from dpmodel.interfaces.cli import app
+from dpmodel.module import state
+from dpmodel.train.checkpoint import read
+from dpmodel.train.loop import Training
+from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.script import load_script, read_script
+from small_water import MODEL, script, write_system
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with training and validation data."""
+    write_system(tmp_path / "train", 4)
+    write_system(tmp_path / "valid", 2, seed=2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given(**training: Any) -> dict[str, Any]:
+    data = {"validation_data": {"systems": "valid", "batch_size": 1}}
+    return script(Path("train"), training=data | training)
+
+
+def ready(data: dict[str, Any], **origin: Any) -> Training:
+    return prepare(read_script(data), backend("numpy").engine(), Origin(**origin))
+
+
+def command(*options: str, data: dict[str, Any] | None = None) -> Result:
+    if data is not None:
+        Path("input.json").write_text(json.dumps(data))
+    name = [] if options and options[0].endswith(".json") else ["input.json"]
+    return CliRunner().invoke(app, ["train", *name, *options, "--backend", "numpy"])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# --- places ---
+
+PLACES = [
+    {"save_dir": "file/new"},
+    {"save_ckpt": "file/model"},
+    {"disp_file": "nowhere/lcurve.out"},
+    {"disp_file": "train"},
+    {"tensorboard": True, "tensorboard_log_dir": "file"},
+]
+
+
+@pytest.mark.parametrize("training", PLACES, ids=lambda training: next(reversed(training.values())))
+def test_places_where_nothing_can_be_written(folder: Path, training: dict[str, Any]) -> None:
+    Path("file").write_text("")
+    place = next(reversed(training.values()))
+    with pytest.raises(FileError, match=rf"^{place.removesuffix('/model')}: "):
+        ready(given(**training))
+
+
+@pytest.mark.parametrize("training", [{"save_dir": "/proc/x"}, {"tensorboard": True, "tensorboard_log_dir": "/proc/x"}])
+def test_folders_that_cannot_be_made(folder: Path, training: dict[str, Any]) -> None:
+    """The superuser may write anywhere, but the system has its own mind: found when the run starts."""
+    with pytest.raises(FileError, match=r"^/proc/x: "):
+        ready(given(**training)).run()
+
+
+def test_an_output_that_cannot_be_written(folder: Path) -> None:
+    for options in (["-o", "no/out.json"], ["-o", "no/out.json", "--check"]):
+        result = command(*options, data=given())
+        assert isinstance(result.exception, FileError)
+        assert str(result.exception).startswith("no/out.json: cannot be written")
+
+
+def test_a_check_makes_nothing(folder: Path) -> None:
+    data = given(save_dir="new/deep", save_ckpt="ck/model", tensorboard=True, tensorboard_log_dir="log")
+    before = names(folder)
+    result = command("--check", data=data)
+    assert result.exit_code == 0, result.output
+    assert names(folder) == sorted([*before, "input.json"])
+
+
+def test_checkpoints_in_two_folders(folder: Path) -> None:
+    ready(given(save_dir="numbered", save_ckpt="ck/model.ckpt", enable_ema=True)).run()
+    assert Path("ck/model.ckpt.pt").resolve() == folder / "numbered/model.ckpt-6.pt"
+    assert Path("ck/model.ckpt_ema.pt").resolve() == folder / "numbered/model.ckpt_ema-6.pt"
+    assert ready(given(save_ckpt="ck/model.ckpt"), restart=Path("ck/model.ckpt")).step == 6
+
+
+# --- data ---
+
+
+@pytest.mark.parametrize("place", ["valid", "train"])
+def test_labels_that_are_no_numbers(folder: Path, place: str) -> None:
+    path = folder / place / "set.000/force.npy"
+    force = np.load(path)
+    force[1, 4] = np.nan
+    np.save(path, force)
+    result = command("--check", data=given())
+    assert isinstance(result.exception, FileError)
+    assert f"{place}/set.000/force.npy: frame 1: [1, 1] is nan" in str(result.exception)
+
+
+def test_no_label_of_the_loss(folder: Path) -> None:
+    for name in ("energy", "force", "virial"):
+        (folder / f"train/set.000/{name}.npy").unlink()
+    with pytest.raises(SettingError, match=r"training.training_data: no system has .* e \(energy\), f \(force\), v"):
+        ready(given())
+
+
+def test_a_term_without_labels(folder: Path) -> None:
+    (folder / "train/set.000/virial.npy").unlink()
+    with pytest.warns(UserWarning, match=r"training_data: no system has the labels of these terms.*: v \(virial\)$"):
+        ready(given())
+    write_system(folder / "more", 1, seed=5)
+    ready(given(training_data={"systems": ["train", "more"], "batch_size": 1}))  # one system has them: no warning
+
+
+def test_weighted_forces_without_weights(folder: Path) -> None:
+    data = given()
+    data["loss"] = {"start_pref_pf": 1, "limit_pref_pf": 1}
+    with pytest.warns(UserWarning, match=r"pf \(atom_pref, force\)"):
+        ready(data)
+    data["loss"] |= {"use_default_pf": True}
+    ready(data)
+
+
+# --- out.json ---
+
+
+def test_the_output_goes_on_with_a_finetuned_run(folder: Path) -> None:
+    """Its model is that of the pretrained file, with numbers instead of "auto"."""
+    data = given()
+    d = data["model"]["descriptor"]
+    wide = d["repinit"] | {"nsel": "auto", "rcut": 6.5, "use_three_body": False}
+    auto = {"repinit": wide, "repformer": d["repformer"] | {"nsel": "auto"}}
+    data["model"] = MODEL | {"descriptor": d | auto}
+    assert command(data=data).exit_code == 0
+    nsel = json.loads(Path("out.json").read_text())["model"]["descriptor"]["repinit"]["nsel"]
+    assert nsel == read("model.ckpt.pt").models["Default"].settings.descriptor.repinit.nsel
+    Path("model.ckpt-6.pt").rename("pretrained.pt")
+
+    tuned = given(numb_steps=3)
+    tuned["model"] = MODEL | {"fitting_net": {"neuron": [7]}}
+    result = command("--finetune", "pretrained.pt", "--use-pretrain-script", data=tuned)
+    assert result.exit_code == 0, result.output
+    out = json.loads(Path("out.json").read_text())
+    assert out["model"]["fitting_net"]["neuron"] == [6]
+    assert out["model"]["descriptor"]["repinit"]["nsel"] == nsel
+    out["training"]["numb_steps"] = 5
+    Path("longer.json").write_text(json.dumps(out))
+    result = command("longer.json", "--restart", "model.ckpt")
+    assert result.exit_code == 0, result.output
+    assert read("model.ckpt.pt").step == 5
+
+
+def test_the_output_of_tasks_that_share(folder: Path) -> None:
+    """It trains the same tensors in both tasks, as its input did."""
+    branch = {"type_map": "t", "descriptor": "d", "fitting_net": {"neuron": [6]}}
+    data = given()
+    task = {name: data["training"].pop(name) for name in ("training_data", "validation_data")}
+    data["training"]["data_dict"] = {"one": task, "two": task}
+    data["loss_dict"] = {"one": data.pop("loss"), "two": {}}
+    data["model"] = {
+        "model_dict": {"one": branch, "two": branch | {"descriptor": "d:1"}},
+        "shared_dict": {"t": MODEL["type_map"], "d": MODEL["descriptor"]},
+    }
+    assert command(data=data).exit_code == 0
+    made, again = read_script(data), load_script("out.json")
+    assert again.links == made.links
+    assert again.tasks == made.tasks
+    first = {name: state(file.model) for name, file in read("model.ckpt.pt").models.items()}
+    Path("out.json").rename("in.json")
+    assert command("in.json").exit_code == 0
+    second = {name: state(file.model) for name, file in read("model.ckpt.pt").models.items()}
+    for name in first:
+        assert all(np.array_equal(first[name][path], second[name][path]) for path in first[name])
+
+
+def test_init_model_with_its_own_sections(folder: Path) -> None:
+    run = ready(given())
+    run.run()
+    other = given()
+    other["model"] = MODEL | {"fitting_net": {"neuron": [7, 7]}}
+    with pytest.raises(FileError, match="has shape"):
+        ready(other, init_model=Path("model.ckpt"))
+    again = ready(other, init_model=Path("model.ckpt"), use_pretrain_script=True)
+    assert again.step == 0
+    assert again.script.tasks["Default"].model.fitting_net.neuron == (6,)
+    a, b = (state(one.models()["Default"].model) for one in (run, again))
+    assert all(np.array_equal(a[path], b[path]) for path in a)
+    with pytest.raises(SettingError, match="use_pretrain_script goes with finetune or init_model"):
+        Origin(use_pretrain_script=True)
+
+
+# --- restart ---
+
+
+def test_a_run_that_is_done_stays_as_it_is(folder: Path) -> None:
+    assert command(data=given()).exit_code == 0
+    before = {path: path.read_bytes() for path in folder.glob("*.*t")}
+    assert len(before) == 4  # the curve, two checkpoints and the link
+    for steps in (6, 4):
+        result = command("--restart", "model.ckpt", data=given(numb_steps=steps, change_bias_after_training=True))
+        assert result.exit_code == 0, result.output
+        assert f"model.ckpt.pt is at step 6 of {steps}: nothing is left to do" in result.output
+        assert {path: path.read_bytes() for path in folder.glob("*.*t")} == before
+
+
+def test_parameters_that_start_to_learn(folder: Path) -> None:
+    """A part that was frozen has no state of Adam yet; the others go on."""
+    data = given(numb_steps=2)
+    data["model"] = MODEL | {"descriptor": MODEL["descriptor"] | {"trainable": False}}  # type: ignore[operator]
+    ready(data).run()
+    steps = {
+        name: int(value)
+        for name, value in ready(given(), restart=Path("model.ckpt")).learner.optimizer.state().items()
+        if name.endswith(":step")
+    }
+    assert {count for name, count in steps.items() if "/descriptor." in name} == {0}
+    assert {count for name, count in steps.items() if "/fitting." in name} == {2}
+
+
+def test_lines_where_there_is_no_terminal(folder: Path) -> None:
+    result = command(data=given())
+    lines = [line for line in result.output.splitlines() if line.startswith("step ")]
+    assert [line.split(":")[0] for line in lines] == ["step 1", "step 2", "step 4", "step 6"]
+    assert all(word in lines[0] for word in ("rmse_e ", "rmse_f ", "rmse_v ", "lr 1.0e-02", " s/step, ", " left"))
+    assert lines[-1].endswith(" 0:00:00 left")
