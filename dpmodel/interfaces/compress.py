@@ -32,7 +32,7 @@ def compress_file(
     told: Console,
 ) -> None:
     """Write ``source`` with tables to ``target``, if they give its numbers."""
-    expect_target(target, overwrite)
+    expect_target(target, overwrite, tables=True)
     file = read_model(source, head)
     samples = _frames(file, script) if script else []
     distance = file.min_pair_distance

@@ -49,7 +49,7 @@ def change_bias_of_file(
     """Write the model in ``source`` with an output bias fitted to ``systems``, or the given ``values``."""
     expect_target(target, overwrite)
     file = read_model(source, head)
-    changed = change_bias(file, find_backend(backend).engine(), energies=dict(map(_named, values)), systems=systems)
+    changed = change_bias(file, find_backend(backend).engine(), energies=_energies(values), systems=systems)
     for name, old, new in zip(file.settings.type_map, file.model.out_bias, changed.model.out_bias, strict=True):
         told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f} eV")
     write(target, changed, file, overwrite, told)
@@ -59,6 +59,14 @@ def write(target: Path, file: ModelFile, original: ModelFile, overwrite: bool, t
     """Write ``file``, made from ``original``, and say how well it stood its trial."""
     worst = write_checked(target, file, original, overwrite=overwrite)
     told.print(f"{target}: read back, its numbers are those of the original to {worst:.0e}", soft_wrap=True)
+
+
+def _energies(values: Sequence[str]) -> dict[str, float]:
+    named = list(map(_named, values))
+    energies = dict(named)
+    if len(energies) < len(named):
+        raise InputError(f"--value: expected each type once, got {', '.join(name for name, _ in named)}")
+    return energies
 
 
 def _named(value: str) -> tuple[str, float]:

@@ -107,4 +107,5 @@ def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDiffer
     x, y = a.astype(np.float64), b.astype(np.float64)
     largest, scale = (float(np.abs(z).max(initial=0.0)) for z in (x - y, x))
     relative = largest / scale if scale else float(largest > 0.0)
-    return ArrayDifference(path, one, two, largest, relative, int(np.count_nonzero(x != y)))
+    differ = (x != y) | (np.signbit(x) != np.signbit(y))  # -0.0 is not 0.0
+    return ArrayDifference(path, one, two, largest, relative, int(np.count_nonzero(differ)))

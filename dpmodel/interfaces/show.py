@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.io.model import heads_of, read_model
+from dpmodel.io.model import contents_of, read_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import arrays
 from dpmodel.settings import Settings
@@ -16,9 +16,11 @@ from dpmodel.settings import Settings
 
 def show_file(path: Path, head: str | None = None) -> Tree:
     """Settings, numbers of parameters and provenance of the model in ``path``; its heads if it has several."""
-    several = heads_of(path) if head is None else {}
-    file = None if several else read_model(path, head)
+    several, averaged = contents_of(path)
+    file = None if several and head is None else read_model(path, head)
     tree = Tree(Text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
+    if averaged:
+        tree.add("averaged parameters (ema) are in it, too; those of the last step are what is read")
     if file is None:
         for name, settings in several.items():
             _heading(tree, settings, f"head {name}: ")

@@ -21,7 +21,7 @@ from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from dpmodel.io.tree import parse_json
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state as arrays_of
-from dpmodel.settings import nearest
+from dpmodel.settings import MANY, nearest
 
 Place = tuple[str, ...]
 
@@ -47,6 +47,11 @@ BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
 COPIES = ("._networks.", ".type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor")
+NO_TABLES = (
+    "a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or .yaml, "
+    "or the plain one that it was made from as .pt"
+)
+ONLY = "Default"  # what the model of a single task is called
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
 
 
@@ -91,7 +96,7 @@ def save_checkpoint(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> No
 def heads(model_params: Any) -> dict[str, Any]:
     """The settings of each head of a checkpoint; a single-task one has the head "Default"."""
     branches = model_params.get("model_dict") if isinstance(model_params, dict) else None
-    return branches if isinstance(branches, dict) else {"Default": model_params}
+    return {str(k): v for k, v in branches.items()} if isinstance(branches, dict) else {ONLY: model_params}
 
 
 def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
@@ -103,8 +108,12 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
         aliases = settings.get("model_branch_alias") if isinstance(settings, dict) else None
         if head is not None and head in (name, *(aliases or ())):
             return name, settings
-    what = "which was not chosen" if head is None else f"not {head!r}{nearest(head, branches)}"
-    raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, branches))}, {what}")
+    shown = list(branches)[:MANY]
+    if not shown:
+        raise FileError(f"{file}: expected models in model_dict, found none")
+    what = "which was not chosen: give --head NAME" if head is None else f"not {head!r}{nearest(head, shown)}"
+    more = f" and {len(branches) - MANY} more" if len(branches) > MANY else ""
+    raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, shown))}{more}, {what}")
 
 
 def settings_of(branches: Mapping[str, Any], name: str, file: str) -> ModelSettings:
@@ -190,8 +199,7 @@ def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str
     model = tree.get("model") or {}
     settings = Reader(file).settings(model, tree.get("model_def_script"))
     if any("compress" in (model["descriptor"].get(block) or {}) for block in BLOCKS):
-        raise FileError(f"{file}: a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or "
-                        ".yaml, or the plain one that it was made from as .pt")  # fmt: skip
+        raise FileError(f"{file}: {NO_TABLES}")
     state = {tensor_name(place): array for place, array in _arrays(model, ())}
     state = {name: array for name, array in state.items() if not name.endswith(UNSAVED)}
     state |= {name.replace(".networks.", "._networks."): array for name, array in state.items() if ".networks." in name}

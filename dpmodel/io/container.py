@@ -5,7 +5,7 @@ The same tree can stand in HDF5 (``.dp``) or in text (``.yaml``, ``.yml``, ``.dp
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, NamedTuple
 
 from dpmodel.errors import FileError
@@ -50,16 +50,13 @@ def write_tree(path: str | os.PathLike[str], tree: dict[str, Any], overwrite: bo
 
 
 def _format(path: str) -> _Format:
-    for suffix, form in FORMATS.items():
-        if path.lower().endswith(suffix):
-            return form
-    raise FileError(f"{path}: expected a name ending in one of {', '.join(FORMATS)}{_hint(path)}")
+    expect_suffix(path, FORMATS)
+    return next(form for suffix, form in FORMATS.items() if path.lower().endswith(suffix))
 
 
-def _hint(path: str) -> str:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".json":
-        return "; '.json' belongs to Paddle's programs, a model in JSON is called '.dp.json'"
-    if suffix in (".pt", ".pth"):
-        return "; PyTorch's files are for read_checkpoint"
-    return ""
+def expect_suffix(path: str, suffixes: Iterable[str]) -> None:
+    """Raise FileError unless the name ``path`` ends in one of ``suffixes``."""
+    if not path.lower().endswith(tuple(suffixes)):
+        is_json = path.lower().endswith(".json")
+        hint = "; '.json' belongs to Paddle's programs, a model in JSON is called '.dp.json'" if is_json else ""
+        raise FileError(f"{path}: expected a name ending in one of {', '.join(suffixes)}{hint}")

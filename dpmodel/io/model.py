@@ -1,11 +1,19 @@
 """Model files of every kind, by their suffix."""
 
 import os
-from pathlib import Path
+from typing import NamedTuple
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import heads, read_checkpoint, save_checkpoint, settings_of, tensors_and_settings
-from dpmodel.io.container import FORMATS, read_tree, write_tree
+from dpmodel.io.checkpoint import (
+    NO_TABLES,
+    ONLY,
+    heads,
+    read_checkpoint,
+    save_checkpoint,
+    settings_of,
+    tensors_and_settings,
+)
+from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.torchfile import read_torchfile
 from dpmodel.model.settings import ModelSettings
@@ -21,29 +29,41 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     nothing in a file is executed.  Raises FileError.
     """
     name = os.fspath(path)
-    if Path(name).suffix.lower() in CHECKPOINTS:
+    expect_suffix(name, (*FORMATS, *CHECKPOINTS))
+    if name.lower().endswith(CHECKPOINTS):
         return from_tree(read_checkpoint(name, head), name)
-    if head is not None:
+    if head not in (None, ONLY):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
     return from_tree(read_tree(name), name)
 
 
-def heads_of(path: str | os.PathLike[str]) -> dict[str, ModelSettings]:
-    """The settings of each model of a multi-task checkpoint; of other files nothing.  Raises FileError."""
-    if Path(path).suffix.lower() != ".pt":
-        return {}
+class Contents(NamedTuple):
+    """What is in a checkpoint beside one model: settings of each model if there are several, averaged parameters."""
+
+    heads: dict[str, ModelSettings]
+    averaged: bool
+
+
+def contents_of(path: str | os.PathLike[str]) -> Contents:
+    """What a checkpoint has; other files have one model.  Raises FileError."""
     file = os.fspath(path)
-    branches = heads(tensors_and_settings(read_torchfile(file), file)[1])
-    return {name: settings_of(branches, name, file) for name in branches} if len(branches) > 1 else {}
+    if not file.lower().endswith(".pt"):
+        return Contents({}, averaged=False)
+    saved = read_torchfile(file)
+    branches = heads(tensors_and_settings(saved, file)[1])
+    several = {name: settings_of(branches, name, file) for name in branches} if len(branches) > 1 else {}
+    parts = (saved, saved.get("dpmodel"))  # where deepmd-kit has them, and where our training does
+    return Contents(several, any(isinstance(part, dict) and bool(part.get("ema")) for part in parts))
 
 
-def expect_writable(path: str | os.PathLike[str]) -> None:
-    """Raise FileError if no model can be written under the name ``path``."""
-    name = os.fspath(path).lower()
-    if name.endswith(READ_ONLY):
+def expect_writable(path: str | os.PathLike[str], *, tables: bool = False) -> None:
+    """Raise FileError if no model, or none with ``tables``, can be written under the name ``path``."""
+    name = os.fspath(path)
+    if name.lower().endswith(READ_ONLY):
         raise FileError(f"{path}: .pth holds programs and is only read; write {', '.join(FORMATS)} or .pt")
-    if not name.endswith((".pt", *FORMATS)):
-        raise FileError(f"{path}: expected a name ending in one of {', '.join(FORMATS)}, .pt")
+    expect_suffix(name, (*FORMATS, ".pt"))
+    if tables and name.lower().endswith(CHECKPOINTS):
+        raise FileError(f"{path}: {NO_TABLES}")
 
 
 def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
@@ -53,7 +73,7 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     """
     expect_writable(path)
     name = os.fspath(path)
-    if Path(name).suffix.lower() in CHECKPOINTS:
+    if name.lower().endswith(CHECKPOINTS):
         save_checkpoint(name, to_tree(model))
     else:
         write_tree(name, to_tree(model))

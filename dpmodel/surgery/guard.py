@@ -27,9 +27,9 @@ def tolerance_of(settings: ModelSettings) -> float:
     return max(TOLERANCES.get(dtype, ROUGH) for dtype in (settings.descriptor.dtype, settings.fitting_net.dtype))
 
 
-def expect_target(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise FileError, before any work is done, where ``write_checked`` could not write a model."""
-    expect_writable(path)
+def expect_target(path: str | os.PathLike[str], overwrite: bool, *, tables: bool = False) -> None:
+    """Raise FileError, before any work is done, where ``write_checked`` could not write a model (with ``tables``)."""
+    expect_writable(path, tables=tables)
     expect_free(path, overwrite)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import dpmodel
 from command_line import Command
 from dpmodel.errors import FileError
 from dpmodel.interfaces.convert import convert_file
-from dpmodel.interfaces.diff import diff_files
+from dpmodel.interfaces.diff import diff, diff_files
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
+from dpmodel.io.torchfile import read_torchfile, write_checkpoint
 from dpmodel.module import Rebuilder, state
 from small_water import write_system
 from trees import TRAINED, differences
@@ -97,7 +99,7 @@ def test_a_link_to_a_file_that_is_not_there_yet(command: Command, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.json", "expected a name ending in one of .dp, .yaml, .yml, .dp.json, .pt"),
+        ("a.json", "expected a name ending in one of .dp, .yaml, .yml, .dp.json, .pt; '.json' belongs to Paddle's"),
         ("a", "expected a name ending in one of"),
         ("a.pth", ".pth holds programs and is only read"),
         ("none/a.dp", "cannot be written: No such file or directory"),
@@ -125,7 +127,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("source", "head", "message"),
     [
-        (HEADS, None, "expected one of the heads 'A', 'B', which was not chosen"),
+        (HEADS, None, "expected one of the heads 'A', 'B', which was not chosen: give --head NAME"),
         (HEADS, "b", "expected one of the heads 'A', 'B', not 'b'; did you mean 'B'?"),
         (TRAINED / "model.ckpt-300.pt", "defaults", "heads 'Default', not 'defaults'; did you mean 'Default'?"),
         (SINGLE, "A", "expected a multi-task checkpoint (.pt) to choose head 'A' from"),
@@ -186,6 +188,7 @@ def test_change_bias(command: Command, tmp_path: Path) -> None:
         ([], "expected either energies of types (--value), or systems to fit them to (--system)"),
         (["-v", "O"], "--value: expected NAME=ENERGY, as O=-432.1, got 'O'"),
         (["-v", "O=x"], "got 'O=x'"),
+        (["-v", "O=1", "-v", "O=2"], "--value: expected each type once, got O, O"),
         (["-v", "C=1"], "expected a finite energy for one of O, H, got C=1.0"),
         (["-s", "nowhere"], "nowhere"),
     ],
@@ -193,6 +196,11 @@ def test_change_bias(command: Command, tmp_path: Path) -> None:
 def test_biases_that_cannot_be(command: Command, options: list[str], message: str, tmp_path: Path) -> None:
     assert message in command.refuses("change-bias", SINGLE, tmp_path / "a.dp", *options)
     assert os.listdir(tmp_path) == []
+
+
+def test_tables_have_no_place_in_a_checkpoint(command: Command, tmp_path: Path) -> None:
+    """Said before they are made."""
+    assert "a.pt: a checkpoint of deepmd-kit holds no tables" in command.refuses("compress", "none", tmp_path / "a.pt")
 
 
 def test_compress_overwrites_nothing(command: Command, tmp_path: Path) -> None:
@@ -207,6 +215,22 @@ def test_compress_overwrites_nothing(command: Command, tmp_path: Path) -> None:
 
 
 # --- show and diff ---
+
+
+def test_names_that_say_nothing(command: Command) -> None:
+    line = command.refuses("show", "model.ckpt")
+    assert line == "model.ckpt: expected a name ending in one of .dp, .yaml, .yml, .dp.json, .pt, .pth"
+    assert command("show", SINGLE, "--head", "Default").code == 0  # what deepmd-kit calls it
+
+
+def test_show_tells_of_averaged_parameters(command: Command, tmp_path: Path) -> None:
+    words = "averaged parameters (ema) are in it, too"
+    saved = read_torchfile(TRAINED / "model.ckpt-300.pt")
+    for beside in ({"ema": saved["model"]}, {"dpmodel": {"ema": {"a": np.ones(1)}}}):
+        write_checkpoint(tmp_path / "a.pt", saved | beside)
+        assert words in command("show", tmp_path / "a.pt").out
+    write_checkpoint(tmp_path / "a.pt", saved | {"dpmodel": {"ema": {}}})
+    assert words not in command("show", tmp_path / "a.pt").out
 
 
 def test_show_lists_the_heads(command: Command) -> None:
@@ -225,6 +249,13 @@ def test_diff(command: Command) -> None:
     assert "  fitting.network.layers.0.weight: float64 (40, 48) | float64 (40, 24)\n" in result.out
     assert "  fitting.network.layers.3.bias: float64 (1,) | -\n" in result.out
     assert "descriptor" not in result.out  # they share it
+
+
+def test_diff_knows_the_sign_of_zero(tmp_path: Path) -> None:
+    file = read_model(SINGLE)
+    zeros = [np.asarray([[zero], [1.0]]) for zero in (0.0, -0.0)]
+    a, b = (replace(file, model=replace(file.model, out_bias=bias)) for bias in zeros)
+    assert str(diff(a, b)) == "arrays\n  out_bias: float64 (2, 1): 1 differ, by 0.0e+00 (relative: 0.0e+00)"
 
 
 def test_diff_for_programs(command: Command, tmp_path: Path) -> None:

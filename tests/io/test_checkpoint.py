@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,13 @@ def test_multi_task_heads():
 def test_the_head_must_be_chosen(head, message):
     with pytest.raises(FileError, match=f"mt.ckpt-20.pt: {message}"):
         read_checkpoint(TRAINED / "mt.ckpt-20.pt", head)
+
+
+def test_a_long_list_of_heads_is_cut():
+    params: dict[str, Any] = {"model_dict": {f"h{i}": {} for i in range(100_000)} | {3: {}}}
+    with pytest.raises(FileError, match=r"heads 'h0', .*'h49' and 99951 more, not 'h999999'") as caught:
+        checkpoint_to_tree({}, params, "h999999")
+    assert len(str(caught.value)) < 700
 
 
 def test_a_single_task_has_the_head_default():
@@ -195,6 +203,11 @@ def test_other_pytorch_files(value, tmp_path):
     write_checkpoint(tmp_path / "a.pt", value)
     with pytest.raises(FileError, match="expected a checkpoint of deepmd-kit"):
         read_checkpoint(tmp_path / "a.pt")
+
+
+def test_no_models_at_all():
+    with pytest.raises(FileError, match=r"f.pt: expected models in model_dict, found none"):
+        checkpoint_to_tree({}, {"model_dict": {}}, file="f.pt")
 
 
 @pytest.mark.parametrize("params", [3, [], {"model_dict": {}}, {"model_dict": {"A": 3}}, {}])

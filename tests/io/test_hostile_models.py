@@ -186,6 +186,16 @@ def test_both_homes_of_the_distance() -> None:
         assert (file.min_pair_distance, tree["min_nbor_dist"], tree["@variables"]["min_nbor_dist"]) == (0.5, 0.5, 0.5)
 
 
+def test_missing_sections_and_other_lists_are_shown() -> None:
+    tree = copy.deepcopy(valid("baseline"))
+    tree["model"]["descriptor"]["repinit_variable"]["embeddings"]["networks"][0]["neuron"] = [4, 8, 17]
+    with pytest.raises(FileError, match=r"0/neuron: expected \[4, 8, 16\] .*, found \[4, 8, 17\]"):
+        from_tree(tree)
+    del tree["model"]["descriptor"]["repformer_args"]
+    with pytest.raises(FileError, match="/model/descriptor/repformer_args: expected a mapping, found nothing"):
+        from_tree(tree)
+
+
 def test_cutoffs_that_contradict_each_other() -> None:
     """Without this one the default would be taken, which is another one than the model was trained with."""
     tree = copy.deepcopy(valid("strip_three_body"))
