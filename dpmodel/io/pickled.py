@@ -1,4 +1,4 @@
-"""Pickles as data: an interpreter for the few opcodes that PyTorch writes.
+"""Pickles as data: an interpreter for the few opcodes that PyTorch writes, of protocols 2 to 5.
 
 Python's own unpickler calls what the file names.  Here names are looked up in a table given by the
 caller, a name that is not in the table is an error, and the result consists of plain values only.
@@ -51,6 +51,8 @@ class _Machine:
             self.stack.append(tuple(self.pop(_TUPLES[name])))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name in _ACTIONS:
@@ -77,6 +79,13 @@ class _Machine:
         if function is None:
             self.fail("names of tensors and modules only", f"{argument.replace(' ', '.')}: it will not be called")
         self.stack.append(function)
+
+    def stack_name(self) -> None:
+        """A name whose two parts stand on the stack (protocol 4)."""
+        module, attribute = self.pop(2)
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            self.fail("the name of a function", "something else")
+        self.name(f"{module} {attribute}")
 
     def call(self) -> None:
         function, arguments = self.pop(2)
@@ -110,7 +119,7 @@ class _Machine:
         raise FileError(f"{self.file}: expected {expected}, found {found}")
 
 
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _VALUES: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -128,6 +137,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEM": lambda m, _: m.update(m.pop(2)),
     "SETITEMS": lambda m, _: m.update(m.pop_to_mark()),
     "GLOBAL": lambda m, name: m.name(name),
+    "STACK_GLOBAL": lambda m, _: m.stack_name(),
     "REDUCE": lambda m, _: m.call(),
     "NEWOBJ": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.build(),

@@ -102,6 +102,15 @@ def test_views_strides_and_odd_values(tmp_path):
     assert_same(ours, with_arrays(theirs))
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_newer_protocols(protocol, tmp_path):
+    """PyTorch writes the second one unless it is asked for another."""
+    value = odd_tensors() | {"long text": "x" * 300, "same": ["again"] * 2}
+    torch.save(value, tmp_path / "a.pt", pickle_protocol=protocol)
+    torch.save(value, tmp_path / "b.pt")
+    assert_same(read_torchfile(tmp_path / "a.pt"), read_torchfile(tmp_path / "b.pt"))
+
+
 def test_state_dict_with_metadata(tmp_path):
     """An OrderedDict with an attribute, as ``Module.state_dict`` returns it."""
     state = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).state_dict()
