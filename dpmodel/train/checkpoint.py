@@ -12,9 +12,11 @@ import numpy as np
 from dpmodel.errors import FileError
 from dpmodel.io.checkpoint import checkpoint_to_tree, heads, tensors_and_settings, tree_to_checkpoint
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
-from dpmodel.io.files import replacing
+from dpmodel.io.files import damaged, replacing
 from dpmodel.io.model import read_model
+from dpmodel.io.node import describe
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
+from dpmodel.module import state
 from dpmodel.train.moments import moments
 from dpmodel.train.script import SINGLE
 
@@ -40,9 +42,9 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     states: dict[str, Any] = {}
     params: dict[str, Any] = {}
     for name, model in checkpoint.models.items():
-        state = tree_to_checkpoint(to_tree(model), os.fspath(path))
-        params[name] = state.pop("_extra_state")["model_params"]
-        states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in state.items()}
+        tensors = tree_to_checkpoint(to_tree(model), os.fspath(path))
+        params[name] = tensors.pop("_extra_state")["model_params"]
+        states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in tensors.items()}
     script = params[SINGLE] if names == [SINGLE] else {"model_dict": params}
     states["_extra_state"] = {"model_params": script, "train_infos": {"lr": 0.0, "step": checkpoint.step - 1}}
     ours = {"step": checkpoint.step, "optimizer": checkpoint.optimizer, "ema": checkpoint.ema}
@@ -62,7 +64,22 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     ours = saved.get(OURS)
     if not isinstance(ours, dict):
         return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, script, name))
-    return Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
+    with damaged(name, "checkpoint"):
+        found = Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
+    _expect_shapes(found, name)
+    return found
+
+
+def _expect_shapes(found: Checkpoint, file: str) -> None:
+    """Raise FileError where the optimizer or the averages do not fit the models."""
+    shapes = {
+        f"{task}/{path}": x.shape for task, model in found.models.items() for path, x in state(model.model).items()
+    }
+    for name, value in [*found.optimizer.items(), *found.ema.items()]:
+        path, _, kind = name.partition(":")
+        wanted = () if kind == "step" else shapes.get(path)
+        if not isinstance(value, np.ndarray) or value.shape != wanted:
+            raise FileError(f"{file}: {name}: expected an array of shape {wanted}, found {describe(value)}")
 
 
 class Shelf:

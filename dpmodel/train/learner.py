@@ -9,7 +9,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Alone, Engine, Processes
 from dpmodel.dpa2.settings import DPA2Settings
-from dpmodel.errors import TrainingError
+from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
@@ -41,7 +41,11 @@ class Learner:
         trained: set[str] = set()
         for name, file in models.items():
             held |= {key: value for path, value in state(file.model).items() if (key := f"{name}/{path}") in owned}
-            trained |= {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
+            mine = {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
+            if not mine:
+                place = f"model.model_dict.{name}" if script.multi else "model"
+                raise SettingError(f"{place}: nothing would be learned: descriptor and fitting_net are not trainable")
+            trained |= mine
         self.optimizer = engine.optimizer({k: v for k, v in held.items() if k in trained}, _rule(script))
         self.fixed = {key: engine.native(value) for key, value in held.items() if key not in trained}
         self._start_lr = script.settings.learning_rate.start_lr

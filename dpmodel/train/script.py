@@ -108,6 +108,8 @@ class MultiModel(Settings):
 class MultiScript(CommonScript):
     """The input file of multi-task training."""
 
+    foreign: ClassVar = {**CommonScript.foreign, "loss": "stands in loss_dict.NAME where there are several tasks"}
+
     model: MultiModel = setting(..., "The models.")
     loss_dict: dict[str, LossSettings] = setting({}, "The loss of each task.")
     training: MultiTraining = setting(..., "Data, number of steps, files.")
@@ -250,11 +252,16 @@ def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]
     for name, branch in branches.items():
         if str(name).startswith("_"):
             continue
+        if not isinstance(branch, Mapping):
+            raise SettingError(f"model.model_dict.{name} should be a section {{...}}, got {branch!r}")
         result[name] = new = defaults | dict(branch)
         for part in [part for part in SHARED if isinstance(new.get(part), str)]:
             key, level = _reference(new[part], f"model.model_dict.{name}.{part}", shared)
             new[part] = shared[key]
             members.setdefault((part, key), []).append((name, level))
+    for key in sorted(shared.keys() - {key for _, key in members}):
+        if not key.startswith("_"):
+            remark("entries of model.shared_dict that no branch names", key)
     links = [
         Link(part, key, tuple(sorted(found, key=lambda member: member[1])))
         for (part, key), found in members.items()

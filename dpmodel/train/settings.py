@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
 from dpmodel.kinds import Count, Index, Listed, OneOrMany, Seed, by_type
 from dpmodel.settings import ANY, Settings, setting
@@ -337,6 +337,8 @@ class CommonTraining(Settings):
         "enable_profiler": False,
         "zero_stage": 0,
         "enable_compile": False,
+        "enable_tf32": False,
+        "neighbor_graph_method": "auto",
         "set_prefix": ANY,
     }
     fixed: ClassVar = {"acc_freq": 1, "mixed_precision": None}
@@ -378,14 +380,20 @@ class TrainingSettings(CommonTraining, TaskData):
 
 
 Share = Annotated[float, Field(ge=0)]
+Shares = Annotated[dict[str, Share] | None, BeforeValidator(lambda given: None if given == {} else given)]
 
 
 class MultiTraining(CommonTraining):
     """Training of several models that share parts."""
 
+    foreign: ClassVar = {
+        **dict.fromkeys(TaskData.model_fields, "stands in data_dict.NAME where there are several tasks"),
+        "numb_epoch": "stands in num_epoch_dict where there are several tasks",
+    }
+
     data_dict: Annotated[dict[str, TaskData], Field(min_length=1)] = setting(..., "The data of each task.")
-    model_prob: dict[str, Share] | None = setting(None, "How often each task has its turn.")
-    num_epoch_dict: dict[str, Share] | None = setting(
+    model_prob: Shares = setting(None, "How often each task has its turn.")
+    num_epoch_dict: Shares = setting(
         None, "Number of passes over the data of each task, instead of numb_steps and model_prob."
     )
 

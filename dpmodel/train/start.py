@@ -183,7 +183,8 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
         ours, theirs = (tuple(s[name].shape) if name in s else None for s in (wanted, given))
         if ours != theirs:
             raise FileError(
-                f"{path}: {name} has shape {theirs}, but the input's model wants {ours} (None: no such array)"
+                f"{path}: {name} has shape {theirs}, but the input's model wants {ours} (None: no such array);"
+                " the out.json of its run has the model that fits"
             )
     arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
     extras = file.extras | {"model_def_script": task.model.model_dump()}

@@ -8,7 +8,7 @@ import pytest
 
 from dpmodel.backend import AdamRule, backend
 from dpmodel.data.selection import selection
-from dpmodel.errors import TrainingError
+from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
@@ -181,6 +181,12 @@ def test_frozen_parts_stay(tmp_path: Path) -> None:
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
     assert moved
     assert all(path.startswith("fitting.network.layers.1.") for path in moved)
+
+
+def test_all_parts_frozen(tmp_path: Path) -> None:
+    frozen = MODEL | {"descriptor": MODEL["descriptor"] | {"trainable": False}}  # type: ignore[operator]
+    with pytest.raises(SettingError, match=r"^model: nothing would be learned"):
+        learner(tmp_path, model=frozen | {"fitting_net": {"neuron": [6], "trainable": False}})
 
 
 @pytest.mark.parametrize("level", [0, 1])

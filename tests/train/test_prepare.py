@@ -12,7 +12,7 @@ from dpmodel.backend import backend
 from dpmodel.errors import FileError, SettingError
 from dpmodel.interfaces.cli import app
 from dpmodel.module import state
-from dpmodel.train.checkpoint import read
+from dpmodel.train.checkpoint import read, write
 from dpmodel.train.loop import Training
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import load_script, read_script
@@ -214,6 +214,18 @@ def test_a_run_that_is_done_stays_as_it_is(folder: Path) -> None:
         assert result.exit_code == 0, result.output
         assert f"model.ckpt.pt is at step 6 of {steps}: nothing is left to do" in result.output
         assert {path: path.read_bytes() for path in folder.glob("*.*t")} == before
+
+
+@pytest.mark.parametrize("place", ["optimizer", "ema"])
+@pytest.mark.parametrize("value", [np.zeros(3), "text", None])
+def test_a_state_that_does_not_fit(folder: Path, place: str, value: Any) -> None:
+    run = ready(given(enable_ema=True))
+    kept = run.checkpoint()
+    name = next(iter(kept.ema))
+    getattr(kept, place)[name] = value
+    write("bad.pt", kept)
+    with pytest.raises(FileError, match=rf"^bad.pt: {name}: expected an array of shape \(.*\), found "):
+        ready(given(enable_ema=True), restart=Path("bad.pt"))
 
 
 def test_parameters_that_start_to_learn(folder: Path) -> None:

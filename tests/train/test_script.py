@@ -83,7 +83,7 @@ def multi(**training: Any) -> dict[str, Any]:
     shared = {"tm": MODEL["type_map"], "d": MODEL["descriptor"], "f": {"neuron": [8]}}
     data = {"training_data": {"systems": "a"}}
     return {
-        "model": {"model_dict": {"A": dict(branch), "B": dict(branch)}, "shared_dict": shared},
+        "model": {"model_dict": {"A": branch | {"fitting_net": "f"}, "B": dict(branch)}, "shared_dict": shared},
         "learning_rate": {"start_lr": 0.001},
         "loss_dict": {"A": {}, "B": {"start_pref_v": 1, "limit_pref_v": 1}},
         "training": {"data_dict": {"A": data, "B": data}, "numb_steps": 10} | training,
@@ -248,6 +248,40 @@ def test_levels_of_sharing() -> None:
     assert again.tasks == script.tasks
 
 
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            {"training_data": {"systems": "a"}},
+            r"^training.training_data stands in data_dict.NAME where there are several",
+        ),
+        ({"stat_file": "a"}, r"^training.stat_file stands in data_dict.NAME"),
+        ({"numb_epoch": 3}, r"^training.numb_epoch stands in num_epoch_dict"),
+    ],
+)
+def test_places_of_single_task_training(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        read_script(multi(**section))
+
+
+def test_loss_beside_several_tasks() -> None:
+    with pytest.raises(SettingError, match=r"^loss stands in loss_dict.NAME where there are several tasks$"):
+        read_script(multi() | {"loss": {}})
+
+
+def test_branches_are_sections() -> None:
+    data = multi()
+    data["model"]["model_dict"]["B"] = "A"
+    with pytest.raises(SettingError, match=r"^model.model_dict.B should be a section \{...\}, got 'A'$"):
+        read_script(data)
+
+
+def test_shared_parts_that_nobody_names() -> None:
+    data = multi()
+    data["model"]["shared_dict"] |= {"_comment": "x", "typo": {}}
+    assert said(data) == ["entries of model.shared_dict that no branch names: typo"]
+
+
 def test_wrong_references() -> None:
     data = multi()
     data["model"]["model_dict"]["A"]["descriptor"] = "e"
@@ -281,7 +315,7 @@ def test_branches_without_a_turn() -> None:
     epochs = multi(num_epoch_dict={"B": 2})
     del epochs["training"]["numb_steps"]
     assert said(epochs) == ["branches that are never trained, since training.num_epoch_dict lacks them: A"]
-    assert said(multi(model_prob={"A": 1.0, "B": 0.0})) == []
+    assert said(multi(model_prob={"A": 1.0, "B": 0.0}, num_epoch_dict={})) == []  # empty: not given
 
 
 def test_files(tmp_path: Path) -> None:
