@@ -1,7 +1,8 @@
 """What LAMMPS costs beside the model: time of a step outside of the model, relative to the time inside.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/lammps_overhead.py --backend torch``; a minute.  CPU time of one process, so
-that other programs on the machine do not count.
+Run ``OMP_NUM_THREADS=1 python benchmarks/lammps_overhead.py --backend torch``; a minute.  CPU time, so that other
+programs on the machine do not count; after ``mpirun -np 2`` the sum over processes, which wait for each other inside of
+the model as well as outside.
 """
 
 import argparse
@@ -32,12 +33,12 @@ PARTS = {
 def lammps_with(n_atoms: int) -> Any:
     """LAMMPS with so many atoms of water."""
     x, types, cell = water(n_atoms)
-    lmp = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=MPI.COMM_SELF)
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"], comm=MPI.COMM_WORLD)
     a, b, c = (repr(float(length)) for length in np.diag(cell))
     lmp.commands_string(f"units metal\nregion box block 0 {a} 0 {b} 0 {c} units box\ncreate_box 2 box")
     lmp.commands_string("mass 1 15.999\nmass 2 1.008")
     inside = x @ np.linalg.inv(cell) % 1.0 @ cell
-    lmp.create_atoms(n_atoms, None, (types + 1).tolist(), inside.reshape(-1).tolist())
+    lmp.create_atoms(n_atoms, list(range(1, n_atoms + 1)), (types + 1).tolist(), inside.reshape(-1).tolist())
     return lmp
 
 
@@ -63,8 +64,9 @@ def main() -> None:
     for name, (home, function) in PARTS.items():
         setattr(home, function, timed(getattr(home, function), spent, name))
     potential = dpmodel.load(given.model, given.backend) if given.model else dpmodel.create(MEDIUM, given.backend)
-    print(f"{potential!r}; ms of CPU time a step")
-    print(f"{'atoms':>8}{'all':>10}" + "".join(f"{name:>16}" for name in PARTS) + f"{'LAMMPS/model':>16}")
+    if MPI.COMM_WORLD.rank == 0:
+        print(f"{potential!r}; ms of CPU time a step")
+        print(f"{'atoms':>8}{'all':>10}" + "".join(f"{name:>16}" for name in PARTS) + f"{'LAMMPS/model':>16}")
     for n_atoms in given.atoms:
         lmp = lammps_with(n_atoms)
         attach(lmp, [potential], ["O", "H"])
@@ -72,11 +74,12 @@ def main() -> None:
         spent.update(dict.fromkeys(PARTS, 0.0))
         start = time.process_time()
         lmp.command(f"run {given.steps} pre no")
-        whole = time.process_time() - start
-        ms = {name: 1e3 * value / given.steps for name, value in spent.items()}
-        row = f"{n_atoms:8}{1e3 * whole / given.steps:10.2f}"
-        row += "".join(f"{value:16.2f}" for value in ms.values())
-        print(row + f"{whole / spent['model'] - 1.0:16.1%}", flush=True)
+        whole = 1e3 * (time.process_time() - start) / given.steps
+        mine = np.array([whole, *(1e3 * value / given.steps for value in spent.values())])
+        whole, *parts = MPI.COMM_WORLD.allreduce(mine)
+        if MPI.COMM_WORLD.rank == 0:
+            row = f"{n_atoms:8}{whole:10.2f}" + "".join(f"{value:16.2f}" for value in parts)
+            print(row + f"{whole / parts[-1] - 1.0:16.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ def share_cores() -> None:
     from mpi4py import MPI
 
     neighbors = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not Linux
     for name in THREADS:
-        os.environ.setdefault(name, str(max(1, len(os.sched_getaffinity(0)) // neighbors.size)))
+        os.environ.setdefault(name, str(max(1, allowed // neighbors.size)))
     neighbors.Free()

@@ -8,60 +8,82 @@ from pathlib import Path
 import pytest
 
 from dpmodel.errors import InputError
-from dpmodel.interfaces.lammps.script import Options, coefficients, cut, models_and_options, styles
+from dpmodel.interfaces.lammps.script import (
+    Options,
+    coefficients,
+    elements_of,
+    models_and_options,
+    stopping,
+    styles,
+    words_of,
+)
 
-PLAIN = """units metal
+
+def test_lammps_stops_at_lines_that_are_not_its_own() -> None:
+    """Continued lines are one; comments and quotations are not commands."""
+    text = """units metal
 pair_style dpmodel a.dp b.dp & # not a continuation
-   backend torch
 mass 1 16
-pair_coeff * * O H   # oxygen and hydrogen
-run 10
-"""
-
-
-def test_a_script_is_cut_at_its_two_lines() -> None:
-    script = cut(PLAIN.replace(" # not a continuation", ""), "in.water")
-    assert script.before == ["units metal"]
-    assert script.style == ["dpmodel", "a.dp", "b.dp", "backend", "torch"]
-    assert script.between == ["mass 1 16"]
-    assert script.elements == ["O", "H"]
-    assert script.after == ["run 10"]
-
-
-def test_hybrid_lines_are_found_among_others() -> None:
-    lines = [
-        "pair_style hybrid/overlay zbl 1 2 dpmodel m.dp",
-        "pair_coeff 1 1 zbl 8 8",
-        "pair_coeff * * dpmodel O NULL",
+pair_coeff * * &
+   O H   # oxygen and hydrogen
+print "pair_style dpmodel"  # pair_style dpmodel
+print \"\"\"
+include nothing
+\"\"\"
+include more.mod
+run 10"""
+    script = stopping(text, Path("in.water"))
+    assert [words_of(line) for line in script.stops] == [
+        ["pair_style", "dpmodel", "a.dp", "b.dp", "&"],
+        ["pair_coeff", "*", "*", "O", "H"],
+        ["include", "more.mod"],
     ]
-    script = cut("\n".join([*lines, "pair_coeff 2 2 zbl 1 1"]), "in.hybrid")
-    assert script.between == [lines[1]]
-    assert script.elements == ["O", "NULL"]
-    style = styles(script.style, {"zbl", "lj/cut"})
+    lines = script.text.splitlines()
+    assert [line for line in lines if line.startswith("jump")] == ["jump SELF dpmodel_${dpmodel_at}"] + [
+        "jump /dev/null"
+    ] * 3
+    others = [line for line in lines if not line.startswith(("#", "jump", "label dpmodel", "variable dpmodel"))]
+    assert others == [line for line in text.splitlines() if not line.startswith(("pair", "   O", "include more"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "becomes"),
+    [
+        ("jump in.water again", "jump SELF again"),
+        ("jump ./in.water", "jump SELF"),
+        ("if '$k > 1' then 'jump in.water end'", "if '$k > 1' then 'jump SELF end'"),
+        ("jump in.other again", "jump in.other again"),
+        ("jump SELF again", "jump SELF again"),
+    ],
+)
+def test_jumps_to_the_script_by_its_name(line: str, becomes: str) -> None:
+    assert stopping(line, Path("in.water")).text.splitlines()[-1] == becomes
+
+
+def test_hybrid_lines() -> None:
+    style = styles("hybrid/overlay zbl 1 2 dpmodel m.dp".split(), {"zbl", "lj/cut"})
     assert (style.before, style.own, style.after) == (["hybrid/overlay", "zbl", "1", "2"], ["m.dp"], [])
     inside = styles("hybrid dpmodel m.dp backend jax lj/cut 3.0".split(), {"zbl", "lj/cut"})
     assert (inside.own, inside.after) == (["m.dp", "backend", "jax"], ["lj/cut", "3.0"])
 
 
+def test_elements() -> None:
+    assert elements_of("pair_coeff * * O H".split(), False) == ["O", "H"]
+    assert elements_of("pair_coeff * * dpmodel O NULL H".split(), True) == ["O", None, "H"]
+    with pytest.raises(InputError, match=r"'pair_coeff 1 1 O' should be 'pair_coeff \* \* ...'"):
+        elements_of("pair_coeff 1 1 O".split(), False)
+
+
 def test_types_without_an_element_have_no_list() -> None:
     assert coefficients(["O", "H"], False) == ["pair_coeff * *"]
     assert coefficients(["O", None, "H"], True) == [f"pair_coeff {pair} zero" for pair in ("1 1", "1 3", "3 3")]
+    with pytest.raises(InputError, match="NULL would leave atoms without any force"):
+        coefficients(["O", None], False)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("units metal\n", "in.x has no line 'pair_style dpmodel'; a file that it includes is not looked into"),
-        ("pair_style dpmodel a.dp\n" * 2, "in.x has 2 lines 'pair_style dpmodel', but there can be one only"),
-        ("pair_style dpmodel a.dp\n", "in.x has no line 'pair_coeff"),
-        ("pair_style hybrid dpmodel a.dp zbl 1 2\npair_coeff * * zbl 1 1", "in.x has no line 'pair_coeff * * dpmodel"),
-        ("pair_style dpmodel a.dp\npair_coeff 1 1 O", "'pair_coeff 1 1 O' should be 'pair_coeff * * ...'"),
-    ],
-)
-def test_scripts_that_cannot_be_used(text: str, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        cut(text, "in.x")
-    assert message in str(error.value)
+def test_quotations_end() -> None:
+    with pytest.raises(InputError, match=r"'pair_style dpmodel \"a.dp' has a quotation without an end"):
+        words_of('pair_style dpmodel "a.dp')
 
 
 def test_styles_that_cannot_be() -> None:
@@ -69,6 +91,8 @@ def test_styles_that_cannot_be() -> None:
         styles("hybrid/scaled 0.5 zbl 1 2 0.5 dpmodel a.dp".split(), {"zbl"})
     with pytest.raises(InputError, match="dpmodel can be there only once"):
         styles("hybrid/overlay dpmodel a.dp zbl 1 2 dpmodel b.dp".split(), {"zbl"})
+    with pytest.raises(InputError, match="leave out zero, which dpmodel uses for its own neighbor list"):
+        styles("hybrid/overlay zero 8 dpmodel a.dp".split(), {"zero"})
 
 
 def test_options() -> None:

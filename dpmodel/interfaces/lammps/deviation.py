@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import TextIOBase
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,11 @@ class DeviationFile:
     atomic: bool = False
     relative: float | None = None
     relative_v: float | None = None
-    _file: TextIOBase | None = field(default=None, init=False)
+    _is_new: bool = field(default=True, init=False)
     _last: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.path = self.path.absolute()  # a script may go to another folder
 
     def due(self, step: int) -> bool:
         """Whether this step has a line that is not yet there."""
@@ -46,20 +48,16 @@ class DeviationFile:
         order = np.argsort(np.concatenate([part[0] for part in parts]))
         every = np.concatenate([part[1] for part in parts])[order]
         found = summary(every, virial_deviation(np.stack(virials), len(every), self.relative_v))
-        if self._file is None:
-            self._file = self._opened(list(found))
         values = [*found.values(), *(every if self.atomic else ())]
-        self._file.write(f"{step:12d}" + "".join(f"{value:19.6e}" for value in values) + "\n")
-        self._file.flush()
+        self._append(list(found), f"{step:12d}" + "".join(f"{value:19.6e}" for value in values))
 
-    def _opened(self, names: Sequence[str]) -> TextIOBase:
+    def _append(self, names: Sequence[str], line: str) -> None:
+        """To a file that is not kept open: LAMMPS does not say when it lets go of its pair style."""
         try:
-            file = self.path.open("w", encoding="utf-8")
+            with self.path.open("w" if self._is_new else "a", encoding="utf-8") as file:
+                if self._is_new:
+                    file.write("#" + f"{'step':>11}" + "".join(f"{name:>19}" for name in names) + "\n")
+                file.write(line + "\n")
         except OSError as error:
             raise FileError(f"{self.path}: cannot write the model deviation ({error.strerror})") from error
-        file.write("#" + f"{'step':>11}" + "".join(f"{name:>19}" for name in names) + "\n")
-        return file
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._is_new = False

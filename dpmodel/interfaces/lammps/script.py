@@ -1,9 +1,12 @@
-"""An ordinary LAMMPS script with ``pair_style dpmodel``: where it is cut, and what LAMMPS reads in its place."""
+"""An ordinary LAMMPS script with ``pair_style dpmodel``: where LAMMPS stops reading, and what dpmodel's lines say."""
 
+import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpmodel.errors import InputError
@@ -11,83 +14,61 @@ from dpmodel.settings import nearest
 
 STYLE = "dpmodel"
 HYBRID = ("hybrid", "hybrid/overlay")
+PLACE, START = "dpmodel_at", "start"  # LAMMPS' variable that says where to go on reading; its value at other times
+STOP = re.compile(r"\s*(pair_style|pair_coeff|include)\s")
+COMMENT = re.compile(r"""("[^"]*"|'[^']*')|#.*""")
+JUMP = re.compile(r"""\bjump\s+([^\s"']+)""")
 
 
 class Script(NamedTuple):
-    """The lines around the two that LAMMPS does not know; the ``style`` line has its variables still in it."""
+    """What LAMMPS reads in place of a script, and the lines at which it stops for Python to act."""
 
-    before: list[str]
-    style: list[str]  # words after pair_style
-    between: list[str]
-    elements: list[str]
-    after: list[str]
+    text: str
+    stops: list[str]
 
 
-def cut(text: str, where: str) -> Script:
-    """The script ``text`` cut at ``pair_style dpmodel`` and at its ``pair_coeff``; ``where`` names it in errors.
+def stopping(text: str, path: Path) -> Script:
+    """The script ``text`` of the file ``path``, which ends at each line that dpmodel may have to act on.
 
-    Raises
-    ------
-    InputError
-        If one of them is missing, there twice, or in the wrong order.
+    LAMMPS sets the variable ``PLACE`` to the number of the stop and leaves the file.  When it reads the file again it
+    goes on there, so that all else in a script, loops and jumps included, stays LAMMPS' own.
     """
-    lines = _whole_lines(text)
-    words = [_words(line) for line in lines]
-    style = _the_only(where, f"pair_style {STYLE}", [k for k, w in enumerate(words) if _is_style(w)])
-    is_hybrid = words[style][1] != STYLE
-    coefficients = [k for k, w in enumerate(words) if k > style and _is_coefficient(w, is_hybrid)]
-    if is_hybrid or not coefficients:
-        coefficient = _the_only(where, f"pair_coeff * * {STYLE if is_hybrid else ''}...", coefficients)
-    else:
-        coefficient = coefficients[0]
-    found = words[coefficient]
-    if found[1:3] != ["*", "*"]:
-        raise InputError(f"{where}: '{' '.join(found)}' should be 'pair_coeff * * ...': the model is one for all pairs")
-    return Script(
-        before=lines[:style],
-        style=words[style][1:],
-        between=lines[style + 1 : coefficient],
-        elements=found[4 if is_hybrid else 3 :],
-        after=lines[coefficient + 1 :],
-    )
+    lines, stops = [f"jump SELF {STYLE}_${{{PLACE}}}", f"label {STYLE}_{START}"], list[str]()
+    for line in _whole_lines(text):
+        if STOP.match(line):
+            here, shown = len(stops), line.replace("\n", "\n# ")  # for the log
+            lines += [f"# {shown}", f"variable {PLACE} string {here}", f"jump {os.devnull}"]
+            lines += [f"label {STYLE}_{here}", f"variable {PLACE} string {START}"]
+            stops.append(COMMENT.sub(lambda found: found[1] or "", re.sub(r"&[ \t]*\n", " ", line)))
+        else:
+            lines.append(JUMP.sub(lambda found: _to_itself(found, path), line))
+    return Script("\n".join(lines) + "\n", stops)
+
+
+def _to_itself(jump: "re.Match[str]", path: Path) -> str:
+    """A ``jump`` to the script by its own name leads to what LAMMPS reads in its place."""
+    return "jump SELF" if Path(jump[1]).resolve() == path.resolve() else jump[0]
 
 
 def _whole_lines(text: str) -> list[str]:
-    """Lines, those that end with ``&`` joined with what continues them."""
+    """Lines, with those that continue them after ``&`` or inside triple quotes."""
     lines: list[str] = []
     goes_on = False
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if goes_on:
-            lines[-1] = lines[-1].rstrip()[:-1] + " " + line
+            lines[-1] += "\n" + line
         else:
             lines.append(line)
-        goes_on = line.rstrip().endswith("&")
+        goes_on = lines[-1].rstrip().endswith("&") or lines[-1].count('"""') % 2 == 1
     return lines
 
 
-def _words(line: str) -> list[str]:
+def words_of(line: str) -> list[str]:
+    """The words of a line whose variables are put in; raises InputError for a quotation that does not end."""
     try:
-        return shlex.split(line, comments=True)
-    except ValueError:  # a quotation over several lines, which is none of ours
-        return []
-
-
-def _is_style(words: Sequence[str]) -> bool:
-    return words[:2] == ["pair_style", STYLE] or (
-        words[:1] == ["pair_style"] and words[1].startswith("hybrid") and STYLE in words
-    )
-
-
-def _is_coefficient(words: Sequence[str], is_hybrid: bool) -> bool:
-    return words[:1] == ["pair_coeff"] and (not is_hybrid or words[3:4] == [STYLE])
-
-
-def _the_only(where: str, what: str, found: Sequence[int]) -> int:
-    if not found:
-        raise InputError(f"{where} has no line '{what}'; a file that it includes is not looked into")
-    if len(found) > 1:
-        raise InputError(f"{where} has {len(found)} lines '{what}', but there can be one only")
-    return found[0]
+        return shlex.split(line)
+    except ValueError:
+        raise InputError(f"'{line.strip()}' has a quotation without an end") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,20 +154,50 @@ def styles(words: Sequence[str], known: Collection[str]) -> Style:
     Raises
     ------
     InputError
-        For hybrid styles that LAMMPS cannot apply to forces that come from elsewhere.
+        For hybrid styles that LAMMPS cannot apply to forces that come from elsewhere, and for ``zero`` among them.
     """
     start = list(words).index(STYLE)
     if start and words[0] not in HYBRID:
         raise InputError(f"pair_style {words[0]} cannot scale or switch {STYLE}: use hybrid/overlay")
+    if "zero" in words:
+        raise InputError(f"pair_style {words[0]}: leave out zero, which {STYLE} uses for its own neighbor list")
     end = next((k for k in range(start + 1, len(words)) if words[k] in known), len(words))
     if STYLE in words[start + 1 :]:
         raise InputError(f"pair_style {words[0]}: {STYLE} can be there only once; several models are a deviation")
     return Style(list(words[:start]), list(words[start + 1 : end]), list(words[end:]))
 
 
+def elements_of(words: Sequence[str], is_hybrid: bool) -> list[str | None]:
+    """The elements that the words of ``pair_coeff * * O H`` name, None for ``NULL``."""
+    if words[1:3] != ["*", "*"]:
+        raise InputError(f"'{' '.join(words)}' should be 'pair_coeff * * ...': the model is one for all pairs")
+    return [None if name == "NULL" else name for name in words[4 if is_hybrid else 3 :]]
+
+
 def coefficients(elements: Sequence[str | None], is_hybrid: bool) -> list[str]:
-    """The ``pair_coeff`` lines of LAMMPS' empty style in the place of dpmodel's."""
-    if not is_hybrid:
-        return ["pair_coeff * *"]
-    types = [k for k, name in enumerate(elements, 1) if name is not None]
-    return [f"pair_coeff {i} {j} zero" for i, j in combinations_with_replacement(types, 2)]
+    """The ``pair_coeff`` lines of LAMMPS' empty style in the place of dpmodel's.
+
+    Raises
+    ------
+    InputError
+        If there are types without an element, and no other style that could act on them.
+    """
+    if is_hybrid:
+        types = [k for k, name in enumerate(elements, 1) if name is not None]
+        return [f"pair_coeff {i} {j} zero" for i, j in combinations_with_replacement(types, 2)]
+    if None in elements:
+        raise InputError("pair_coeff: NULL would leave atoms without any force; it goes with hybrid/overlay")
+    return ["pair_coeff * *"]
+
+
+def advice(message: str) -> str:
+    """What to do about an error of LAMMPS that comes from a line which it should not have met, or nothing."""
+    line = message.partition("Last input line:")[2].split()
+    if "deepmd" in line:
+        return f"\nWrite 'pair_style {STYLE} model.dp' in place of 'pair_style deepmd model.pb': the rest is the same"
+    if STYLE in line or (line[:1] == ["pair_coeff"] and "pair_zero.cpp" in message):
+        return (
+            f"\nLines with {STYLE} should stand by themselves, in the script or in a file that a line 'include FILE' "
+            "names: not within 'if' or another command, nor in a file that is jumped to by its name"
+        )
+    return ""
