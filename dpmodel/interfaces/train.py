@@ -24,7 +24,7 @@ def train_file(
 
     ``output``: the input with all defaults; ``check``: look at everything, data included, train and write nothing.
     """
-    script = load_script(path)
+    script = load_script(path, origin.descriptor)
     for task in script.tasks.values():
         if task.loss.half_off:
             told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.errors import SettingError
@@ -43,6 +44,14 @@ class Origin:
             raise SettingError("model_branch goes with finetune")
         if self.use_pretrain_script and self.finetune is None and self.init_model is None:
             raise SettingError("use_pretrain_script goes with finetune or init_model")
+
+    @property
+    def descriptor(self) -> dict[str, Any] | None:
+        """The section that the input may leave empty, since it is taken from the file."""
+        path = self.finetune or self.init_model
+        if path is None or not self.use_pretrain_script:
+            return None
+        return next(iter(read(latest(path)).models.values())).settings.descriptor.model_dump()
 
 
 def prepare(

@@ -182,8 +182,10 @@ class Script:
         return self.settings.model_dump() | {"model": {"shared_dict": shared, "model_dict": models}}
 
 
-def read_script(data: Any) -> Script:
+def read_script(data: Any, descriptor: Mapping[str, Any] | None = None) -> Script:
     """The input file whose content (nested mappings, as from JSON) is ``data``.
+
+    ``descriptor``: of a pretrained model, for models that leave theirs empty.
 
     Raises
     ------
@@ -193,16 +195,28 @@ def read_script(data: Any) -> Script:
     if not isinstance(data, Mapping):
         raise SettingError(f"input should be a section {{...}}, got {type(data).__name__}")
     with remarks_together():
-        return _read(_modern(dict(data)))
+        return _read(_modern(dict(data)), descriptor)
 
 
-def _read(data: dict[str, Any]) -> Script:
+def _read(data: dict[str, Any], descriptor: Mapping[str, Any] | None) -> Script:
     if not (isinstance(data.get("model"), Mapping) and "model_dict" in data["model"]):
-        single = SingleScript.read(data)
+        given = {"model": _filled(data["model"], descriptor)} if "model" in data else {}
+        single = SingleScript.read(data | given)
         return Script(single, single.tasks())
     model, links = expanded(data["model"])
+    model["model_dict"] = {name: _filled(branch, descriptor) for name, branch in model["model_dict"].items()}
     several = MultiScript.read(data | {"model": model})
     return Script(several, several.tasks(), links)
+
+
+def _filled(model: Any, descriptor: Mapping[str, Any] | None) -> Any:
+    """The section of a model with ``descriptor`` in place of an empty one."""
+    if descriptor is None or not isinstance(model, Mapping):
+        return model
+    given = model.get("descriptor") or {}
+    if not isinstance(given, Mapping) or {key for key in given if not key.startswith("_")} - {"type", "trainable"}:
+        return model
+    return {"fitting_net": {}, **model, "descriptor": {**descriptor, **given}}
 
 
 class _Loader(yaml.SafeLoader):
@@ -212,8 +226,8 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def load_script(path: str | os.PathLike[str]) -> Script:
-    """The input file at ``path``, JSON or YAML."""
+def load_script(path: str | os.PathLike[str], descriptor: Mapping[str, Any] | None = None) -> Script:
+    """The input file at ``path``, JSON or YAML; ``descriptor`` as for ``read_script``."""
     try:
         text = Path(path).read_text("utf-8")
         data = json.loads(text) if Path(path).suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506
@@ -221,7 +235,7 @@ def load_script(path: str | os.PathLike[str]) -> Script:
         raise FileError(f"{path}: cannot be read: {error}") from error
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise FileError(f"{path}: expected JSON or YAML: {error}") from error
-    return read_script(data)
+    return read_script(data, descriptor)
 
 
 def _modern(data: dict[str, Any]) -> dict[str, Any]:

@@ -186,6 +186,25 @@ def test_the_output_of_tasks_that_share(folder: Path) -> None:
         assert all(np.array_equal(first[name][path], second[name][path]) for path in first[name])
 
 
+@pytest.mark.parametrize("origin", ["init_model", "finetune"])
+@pytest.mark.parametrize("descriptor", [None, {}, {"type": "dpa2", "trainable": False, "_comment": "as in the file"}])
+def test_sections_left_to_the_pretrained_model(folder: Path, origin: str, descriptor: dict[str, Any] | None) -> None:
+    """Inputs for --use-pretrain-script need not repeat what the file says."""
+    ready(given(numb_steps=1)).run()
+    sparse = given(numb_steps=1)
+    sparse["model"] = {"type_map": ["O", "H"], **({} if descriptor is None else {"descriptor": descriptor})}
+    option = f"--{origin.replace('_', '-')}"
+    result = command(option, "model.ckpt.pt", "--use-pretrain-script", data=sparse)
+    assert result.exit_code == 0, result.output
+    settings = load_script("out.json").tasks["Default"].model
+    wanted = read_script(given()).tasks["Default"].model
+    assert settings.descriptor.model_dump() | {"trainable": True} == wanted.descriptor.model_dump()
+    assert settings.descriptor.trainable == (not descriptor)
+    assert settings.fitting_net == wanted.fitting_net
+    with pytest.raises(SettingError, match=r"model.descriptor(.repinit)? is required"):
+        read_script(sparse)
+
+
 def test_init_model_with_its_own_sections(folder: Path) -> None:
     run = ready(given())
     run.run()
