@@ -33,7 +33,7 @@ def change_types_of_file(
     write(target, change_type_map(file, type_map), file, overwrite, told)
     new = [name for name in type_map if name not in file.settings.type_map]
     if new:
-        told.print(f"new types, which have to be trained: {', '.join(new)}")
+        told.print(f"new types, which have to be trained: {', '.join(new)}", markup=False)
 
 
 def change_bias_of_file(
@@ -51,14 +51,15 @@ def change_bias_of_file(
     file = read_model(source, head)
     changed = change_bias(file, find_backend(backend).engine(), energies=_energies(values), systems=systems)
     for name, old, new in zip(file.settings.type_map, file.model.out_bias, changed.model.out_bias, strict=True):
-        told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f} eV")
+        told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f} eV", markup=False)
     write(target, changed, file, overwrite, told)
 
 
 def write(target: Path, file: ModelFile, original: ModelFile, overwrite: bool, told: Console) -> None:
     """Write ``file``, made from ``original``, and say how well it stood its trial."""
     worst = write_checked(target, file, original, overwrite=overwrite)
-    told.print(f"{target}: read back, its numbers are those of the original to {worst:.0e}", soft_wrap=True)
+    line = f"{target}: read back, its numbers are those of the original to {worst:.0e}"
+    told.print(line, soft_wrap=True, markup=False)
 
 
 def _energies(values: Sequence[str]) -> dict[str, float]:

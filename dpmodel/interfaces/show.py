@@ -54,7 +54,8 @@ def _settings(branch: Tree, settings: Settings) -> None:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
-    return str(value)
+    text = str(value)
+    return text if text.isprintable() else repr(text)  # a file may hold what a terminal takes for commands
 
 
 def _parameters(branch: Tree, file: ModelFile) -> None:
@@ -73,7 +74,8 @@ def _parameters(branch: Tree, file: ModelFile) -> None:
     bias = ", ".join(
         f"{name} {b:.4f}" for name, b in zip(file.settings.type_map, file.model.out_bias[:, 0], strict=True)
     )
-    branch.add(f"energy of each type (eV): {bias}" if file.settings.fitting_net.type == "ener" else f"bias: {bias}")
+    what = "energy of each type (eV)" if file.settings.fitting_net.type == "ener" else "bias"
+    branch.add(Text(f"{what}: {bias}"))
 
 
 def _block(path: str) -> str:
@@ -83,6 +85,6 @@ def _block(path: str) -> str:
 def _origin(branch: Tree, file: ModelFile) -> None:
     for key in ("software", "version", "backend", "time"):
         if key in file.extras:
-            branch.add(f"{key}: {file.extras[key]}")
+            branch.add(Text(f"{key}: {_plain(file.extras[key])}"))
     if file.min_pair_distance is not None:
         branch.add(f"shortest distance in the training data: {file.min_pair_distance:.4f} angstrom")

@@ -106,7 +106,7 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
         return next(iter(branches.items()))
     for name, settings in branches.items():
         aliases = settings.get("model_branch_alias") if isinstance(settings, dict) else None
-        if head is not None and head in (name, *(aliases or ())):
+        if head is not None and head in (name, *(aliases if isinstance(aliases, list) else ())):
             return name, settings
     shown = list(branches)[:MANY]
     if not shown:

@@ -82,7 +82,7 @@ def empty_model(settings: ModelSettings, n_arrays: int, file: str) -> Model:
         )
     try:
         return build(settings, seed=None)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise FileError(f"{file}: /model: the settings ask for arrays that no memory could hold") from None
     except ModuleNotFoundError as error:
         raise FileError(

@@ -10,7 +10,7 @@ import yaml
 from dpmodel.errors import FileError
 from dpmodel.io.arrays import DTYPES, check_array, plain_value
 from dpmodel.io.node import describe
-from dpmodel.io.tree import MAX_DEPTH, expect_mapping, map_leaves, parse_json
+from dpmodel.io.tree import LONGEST_NUMBER, MAX_DEPTH, expect_mapping, map_leaves, parse_json
 
 _DTYPES = DTYPES | {"bfloat16": DTYPES["float32"]}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -85,7 +85,8 @@ def _array(text: dict[str, Any], place: str) -> np.ndarray:
                         f"found '@class': {text.get('@class')!r}, 'dtype': {text.get('dtype')!r}")  # fmt: skip
     numbers, dtype = text.get("value"), _DTYPES[text["dtype"]]
     try:
-        array = np.asarray(numbers, dtype=dtype)
+        with np.errstate(over="ignore"):  # infinite numbers are told of where the model is read
+            array = np.asarray(numbers, dtype=dtype)
         exact = np.asarray(numbers).dtype.kind in "iuf" if dtype.kind == "f" else array.tolist() == numbers
         if array.size == 0:
             array = array.reshape(text.get("shape", array.shape))
@@ -171,6 +172,8 @@ class _Composer:
         construct = _CONSTRUCT.get(tag)
         if construct is None:
             return event.value
+        if len(event.value) > LONGEST_NUMBER:
+            self.fail(event, "a number", f"{len(event.value)} characters of one")
         try:
             return construct(self.scalars, yaml.ScalarNode(tag, event.value))
         except ValueError as error:

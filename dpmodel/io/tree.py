@@ -10,6 +10,7 @@ from dpmodel.errors import FileError
 from dpmodel.io.node import describe
 
 MAX_DEPTH = 64  # a DPA-2 tree is 12 deep; more is a cycle or an attack
+LONGEST_NUMBER = 100  # characters; Python takes long to read a number of many digits, and may refuse to show it
 
 Leaf = Callable[[Any, bool, str], Any]
 
@@ -53,7 +54,7 @@ def expect_mapping(tree: Any, file: str) -> dict[str, Any]:
 def parse_json(text: str, place: str) -> Any:
     """JSON as plain values; unlike ``json.loads`` it does not let a key come twice."""
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{place}: expected JSON, found {error}") from None
 
@@ -64,3 +65,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} twice in one mapping")
     return mapping
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)

@@ -15,6 +15,7 @@ from command_line import Command
 from dpmodel.errors import FileError
 from dpmodel.interfaces.convert import convert_file
 from dpmodel.interfaces.diff import diff, diff_files
+from dpmodel.io.container import read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
@@ -221,6 +222,18 @@ def test_names_that_say_nothing(command: Command) -> None:
     line = command.refuses("show", "model.ckpt")
     assert line == "model.ckpt: expected a name ending in one of .dp, .yaml, .yml, .dp.json, .pt, .pth"
     assert command("show", SINGLE, "--head", "Default").code == 0  # what deepmd-kit calls it
+
+
+def test_names_that_look_like_markup(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "[a").mkdir()
+    target = tmp_path / "[a" / "b].dp"
+    tree = read_tree(SINGLE) | {"software": "[/x]\x1b[2J"}
+    write_tree(tmp_path / "a.dp", tree)
+    result = command("change-type-map", tmp_path / "a.dp", target, "[/O]", "H")
+    assert (result.code, "[a/b].dp: read back" in result.err, "trained: [/O]" in result.err) == (0, True, True)
+    shown = command("show", target)
+    assert (shown.code, "[/O] 0.0000" in shown.out, r"'[/x]\x1b[2J'" in shown.out) == (0, True, True)
+    assert "[/O]: 0.000000 -> 1.000000 eV" in command("change-bias", target, tmp_path / "b.dp", "-v", "[/O]=1").err
 
 
 def test_show_tells_of_averaged_parameters(command: Command, tmp_path: Path) -> None:

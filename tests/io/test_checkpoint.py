@@ -82,6 +82,13 @@ def test_a_long_list_of_heads_is_cut():
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize("aliases", [5, "water", {"water": 1}])
+def test_aliases_that_are_no_list(aliases):
+    params = {"model_dict": {"A": {"model_branch_alias": aliases}, "B": {}}}
+    with pytest.raises(FileError, match="heads 'A', 'B', not 'water'"):
+        checkpoint_to_tree({}, params, "water")
+
+
 def test_a_single_task_has_the_head_default():
     read_checkpoint(TRAINED / "model.ckpt-300.pt", "Default")
     with pytest.raises(FileError, match="heads 'Default', not 'A'"):

@@ -33,7 +33,8 @@ def places(tree: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [p for key in keys for p in [(*place, key), *places(tree[key], (*place, key))]]
 
 
-NUMBERS = [0, -1, 1, 2, 3, 10**6, 10**9, 2**31, 2**63, 10**30, 0.5, 1e300, float("inf"), float("nan"), True, False]
+NUMBERS: list[float] = [0, -1, 1, 2, 3, 10**6, 10**9, 2**31, 2**63, 10**30, 10**400]
+NUMBERS += [0.5, 1e300, float("inf"), float("nan"), True, False]
 TEXTS = ["", "O", "ener", "polar", "dpa2", "x" * 10_000]
 OTHERS: list[Any] = [None, [], {}, [[]], [None], {"a": 1}, {"@class": "Layer"}]
 ARRAYS: list[Any] = [np.zeros(0), np.zeros(()), np.zeros((3, 0)), np.full((2, 2), np.nan), np.ones((1,) * 32)]
@@ -148,6 +149,15 @@ def test_more_layers_than_arrays(section: str, changes: dict[str, Any]) -> None:
         from_tree(tree, "file.dp")
     with pytest.raises(FileError, match=message):
         checkpoint_to_tree(state, params, None, "file.dp")
+
+
+@pytest.mark.parametrize("width", [2**63, 10**400])
+def test_widths_beyond_all_memory(width: int) -> None:
+    for section, changes in (("repformer", {"g1_dim": width}), ("fitting", {"neuron": [width]})):
+        tree = copy.deepcopy(valid("baseline"))
+        value_at(tree["model"], SECTIONS[section][0]).update(changes)
+        with pytest.raises(FileError, match=r"^file.dp: /model: the settings ask for arrays that no memory could hold"):
+            from_tree(tree, "file.dp")
 
 
 BESIDE: list[tuple[dict[str, Any], str]] = [
