@@ -140,6 +140,7 @@ def test_a_script_with_bonds(folder: Path, factors: str) -> None:
             "fix a (ave/time) is there before",
         ),
         ("include nothing.mod", "O H", "nothing.mod: cannot read the script (No such file or directory)"),
+        ("variable k index 1\nnext k\ninclude in.bad", "O H", "'next' makes LAMMPS leave out the jump after it"),
         ("include in.bad", "O H", "in.bad: more than 16 scripts include each other; does it include itself?"),
     ],
 )
@@ -160,7 +161,7 @@ def test_a_script_that_cannot_be_used(folder: Path, style: str, coefficients: st
     [
         ("", "Unrecognized fix style 'nveeee'"),
         ("pair_style deepmd graph.pb", "Write 'pair_style dpmodel model.dp' in place of 'pair_style deepmd model.pb'"),
-        ("if '1 > 0' then 'pair_style dpmodel model0.dp'", "Lines with dpmodel should stand by themselves"),
+        ("partition yes 1 pair_style dpmodel model0.dp", "Lines with dpmodel should stand by themselves"),
     ],
 )
 def test_errors_of_lammps_end_the_program(folder: Path, style: str, message: str) -> None:
@@ -223,6 +224,30 @@ def test_included_files(folder: Path) -> None:
     result = lammps_command(2, write_script(folder / "in.parts", [*start, "include ${file}", *end]))
     assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(energies(result.stdout), RIGHT[::-1], rtol=1e-12)
+
+
+def test_lines_that_if_chooses_and_scripts_that_are_jumped_to(folder: Path) -> None:
+    start = ["units metal", "read_data box.data", "variable k loop 0 3", "label again"]
+    choose = """if "$k == 0" then &
+        "pair_style dpmodel model0.dp" 'pair_coeff * * O H' &
+        elif "$k == 1" "include chosen.mod" elif "$k == 2" "jump SELF next" else "jump in.last go\""""
+    end = ["run 0", ENERGY, "label next", "next k", "jump SELF again"]
+    write_script(folder / "chosen.mod", ["pair_style dpmodel model1.dp", "pair_coeff * * O H"])
+    last = ['print "not here"', "label go", "pair_style dpmodel model0.dp", "pair_coeff * * O H", "run 0", ENERGY]
+    write_script(folder / "in.last", last)
+    result = lammps_command(2, write_script(folder / "in.choose", [*start, choose, *end]))
+    assert result.returncode == 0, result.stderr
+    assert "not here" not in result.stdout
+    np.testing.assert_allclose(energies(result.stdout), [*RIGHT, RIGHT[0]], rtol=1e-12)
+
+
+def test_boxes_that_are_copied_and_written(folder: Path) -> None:
+    """What LAMMPS writes can be read before there is a pair style."""
+    dp = ["pair_style dpmodel model0.dp", "pair_coeff * * O H", "run 0", ENERGY]
+    lines = ["fix 1 all nve", "replicate 2 1 1", "run 0", ENERGY, "write_data twice.data", "clear", "units metal"]
+    result = lammps_command(2, script(folder, *lines, "read_data twice.data", *dp))
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(energies(result.stdout), [2 * RIGHT[0]] * 2, rtol=1e-12)
 
 
 def test_other_pair_styles_before_and_after(folder: Path) -> None:

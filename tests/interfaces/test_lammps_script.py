@@ -10,6 +10,7 @@ import pytest
 from dpmodel.errors import InputError
 from dpmodel.interfaces.lammps.script import (
     Options,
+    choice,
     coefficients,
     elements_of,
     models_and_options,
@@ -30,34 +31,33 @@ print "pair_style dpmodel"  # pair_style dpmodel
 print \"\"\"
 include nothing
 \"\"\"
-include more.mod
+if "$x > 1" then &
+  "include more.mod"
+if "$x > 1" then "jump SELF again"
+jump SELF again
+jump in.other again
 run 10"""
-    script = stopping(text, Path("in.water"))
-    assert [words_of(line) for line in script.stops] == [
+    script = stopping(text)
+    assert [words_of(line) for line in script.stops.values()] == [
         ["pair_style", "dpmodel", "a.dp", "b.dp", "&"],
         ["pair_coeff", "*", "*", "O", "H"],
-        ["include", "more.mod"],
+        ["if", "$x > 1", "then", "include more.mod"],
+        ["jump", "in.other", "again"],
     ]
     lines = script.text.splitlines()
-    assert [line for line in lines if line.startswith("jump")] == ["jump SELF dpmodel_${dpmodel_at}"] + [
-        "jump /dev/null"
-    ] * 3
-    others = [line for line in lines if not line.startswith(("#", "jump", "label dpmodel", "variable dpmodel"))]
-    assert others == [line for line in text.splitlines() if not line.startswith(("pair", "   O", "include more"))]
+    assert [line for line in lines if line in text.splitlines()] == [
+        *("units metal", "mass 1 16", 'print "pair_style dpmodel"  # pair_style dpmodel'),
+        *('print """', "include nothing", '"""', 'if "$x > 1" then "jump SELF again"', "jump SELF again", "run 10"),
+    ]
+    assert all(f"label {label}" in lines for label in script.stops)
 
 
-@pytest.mark.parametrize(
-    ("line", "becomes"),
-    [
-        ("jump in.water again", "jump SELF again"),
-        ("jump ./in.water", "jump SELF"),
-        ("if '$k > 1' then 'jump in.water end'", "if '$k > 1' then 'jump SELF end'"),
-        ("jump in.other again", "jump in.other again"),
-        ("jump SELF again", "jump SELF again"),
-    ],
-)
-def test_jumps_to_the_script_by_its_name(line: str, becomes: str) -> None:
-    assert stopping(line, Path("in.water")).text.splitlines()[-1] == becomes
+def test_branches() -> None:
+    words = words_of("if '$x > 1' then 'include a' 'run 1' elif \"$x == $y\" 'include b' else 'jump c d'")
+    line, commands = choice(words)
+    numbers = [f'"variable dpmodel_at string {k}"' for k in range(3)]
+    assert line == 'if "$x > 1" then {} elif "$x == $y" {} else {}'.format(*numbers)
+    assert commands == [["include a", "run 1"], ["include b"], ["jump c d"]]
 
 
 def test_hybrid_lines() -> None:

@@ -23,11 +23,13 @@ from dpmodel.interfaces.lammps.library import abort, communicator, end_with_laun
 from dpmodel.interfaces.lammps.pair import FIX, Pair, reach
 from dpmodel.interfaces.lammps.script import (
     PLACE,
+    SKIPPED,
     START,
     STYLE,
     Options,
     Script,
     advice,
+    choice,
     coefficients,
     elements_of,
     models_and_options,
@@ -79,38 +81,68 @@ class Launch:
         self.options = Options()
 
     def script(self, path: Path, depth: int = 1) -> None:
-        """Let LAMMPS read a script, in a file without a name that could be left behind."""
+        """Let LAMMPS read a script, and what it jumps to."""
         if depth > DEEPEST:
             raise InputError(f"{path}: more than {DEEPEST} scripts include each other; does it include itself?")
-        script = self._read(path)
+        target: Sequence[str] = [str(path)]
+        while target:
+            path = path if target[0] == "SELF" else Path(target[0])
+            target = self._until_jump(self._read(path), [*target[1:], START][0], depth)
+
+    def _until_jump(self, script: Script, label: str, depth: int) -> Sequence[str]:
+        """Let LAMMPS read from a label on, in a file without a name that could be left behind.
+
+        Returns what follows ``jump`` where Python has to do it, nothing at the end.
+        """
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape") as file:
             file.write(script.text)
-            place = START
             while True:
-                self.lmp.command(f"variable {PLACE} string {place}")
+                self.lmp.command(f"variable {PLACE} string {label}")
                 file.seek(0)
                 self.lmp.file(f"/dev/fd/{file.fileno()}")
-                place = self.lmp.extract_variable(PLACE)
-                if place == START:
-                    return
-                self._act(script.stops[int(place)], depth)
+                label = self.lmp.extract_variable(PLACE)
+                if label == SKIPPED:
+                    raise InputError("'next' makes LAMMPS leave out the jump after it: put it right before that")
+                if label not in script.stops:
+                    return []
+                target = self._act(script.stops[label], depth)
+                if target:
+                    return target
 
     def _read(self, path: Path) -> Script:
         text = together(self.comm, lambda: "" if self.comm.rank else _text(path))
-        return stopping(self.comm.bcast(text), path)
+        return stopping(self.comm.bcast(text))
 
-    def _act(self, line: str, depth: int) -> None:
+    def _act(self, line: str, depth: int) -> Sequence[str]:
+        """Do what a line says; returns what follows ``jump``, if it says that."""
         line = self.lmp.expand(line)
         words = words_of(line)
-        is_hybrid = self.is_hybrid
+        if words[0] == "jump" and len(words) > 1:
+            return words[1:]
+        if words[0] == "if":
+            return self._if(words, depth)
         if words[0] == "include" and len(words) == 2:
             self.script(Path(words[1]), depth + 1)
         elif words[0] == "pair_style":
             self._pair_style(words[1:], line)
-        elif words[0] == "pair_coeff" and self.is_own and (not is_hybrid or words[3:4] == [STYLE]):
-            self._pair_coeff(elements_of(words, is_hybrid))
+        elif words[0] == "pair_coeff" and self.is_own and (not self.is_hybrid or words[3:4] == [STYLE]):
+            self._pair_coeff(elements_of(words, self.is_hybrid))
+        elif words[0] == "write_data" and self.is_own and not self.is_hybrid:
+            self.lmp.command(f"{line} nocoeff")  # those are zero's, and would want zero before they are read
+        elif words[0] == "replicate" and self.lmp.has_id("fix", FIX):
+            self.lmp.commands_list([f"unfix {FIX}", line])  # LAMMPS does not copy what fixes have of atoms
+            self._pair()
         else:
             self.lmp.command(line)
+        return []
+
+    def _if(self, words: Sequence[str], depth: int) -> Sequence[str]:
+        """The commands that ``if`` chooses, one by one; the last jump counts, as for LAMMPS."""
+        line, branches = choice(words)
+        self.lmp.commands_list([f"variable {PLACE} string {START}", line])
+        chosen = self.lmp.extract_variable(PLACE)
+        targets = [self._act(command, depth) for command in (branches[int(chosen)] if chosen != START else ())]
+        return next((target for target in reversed(targets) if target), [])
 
     def _pair_style(self, words: list[str], line: str) -> None:
         self.is_own = STYLE in words
@@ -132,16 +164,21 @@ class Launch:
     def _pair_coeff(self, elements: list[str | None]) -> None:
         self.lmp.commands_list(coefficients(elements, self.is_hybrid))
         options = self.options
-        deviation = DeviationFile(
+        self.elements = elements
+        self.deviation = DeviationFile(
             Path(options.out_file + self.partition),
             options.out_freq,
             options.atomic,
             options.relative,
             options.relative_v,
         )
-        Pair(self.lmp, self.potentials, elements, fparam=options.fparam, deviation=deviation, exits=True)
+        self._pair()
         for potential in self.potentials:
             self.lmp.command(f'print "{STYLE}: {potential!r}"')
+
+    def _pair(self) -> None:
+        fparam = self.options.fparam
+        Pair(self.lmp, self.potentials, self.elements, fparam=fparam, deviation=self.deviation, exits=True)
 
 
 def _started(switches: Sequence[str], comm: Any) -> Any:

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpmodel.errors import InputError
@@ -14,40 +13,38 @@ from dpmodel.settings import nearest
 
 STYLE = "dpmodel"
 HYBRID = ("hybrid", "hybrid/overlay")
-PLACE, START = "dpmodel_at", "start"  # LAMMPS' variable that says where to go on reading; its value at other times
-STOP = re.compile(r"\s*(pair_style|pair_coeff|include)\s")
+PLACE, START = "dpmodel_at", "dpmodel_start"  # LAMMPS' variable of the label to go on from; its value at other times
+SKIPPED = "dpmodel_skipped"  # its value where LAMMPS has left out a jump that is not the script's own
+ACTED_ON = r"(pair_style|pair_coeff|include|jump(?!\s+SELF\b)|replicate|write_data)\s"
+STOP = re.compile(rf"\s*(if\s.*[\s'\"])?{ACTED_ON}", re.DOTALL)
 COMMENT = re.compile(r"""("[^"]*"|'[^']*')|#.*""")
-JUMP = re.compile(r"""\bjump\s+([^\s"']+)""")
 
 
 class Script(NamedTuple):
-    """What LAMMPS reads in place of a script, and the lines at which it stops for Python to act."""
+    """What LAMMPS reads in place of a script, and the lines at which it stops for Python to act, by their labels."""
 
     text: str
-    stops: list[str]
+    stops: dict[str, str]
 
 
-def stopping(text: str, path: Path) -> Script:
-    """The script ``text`` of the file ``path``, which ends at each line that dpmodel may have to act on.
+def stopping(text: str) -> Script:
+    """The script ``text``, which ends at each line that dpmodel may have to act on.
 
-    LAMMPS sets the variable ``PLACE`` to the number of the stop and leaves the file.  When it reads the file again it
-    goes on there, so that all else in a script, loops and jumps included, stays LAMMPS' own.
+    LAMMPS sets the variable ``PLACE`` to the label of the stop and leaves the file.  When it reads the file again it
+    goes on there, so that all else in a script, loops included, stays LAMMPS' own.
     """
-    lines, stops = [f"jump SELF {STYLE}_${{{PLACE}}}", f"label {STYLE}_{START}"], list[str]()
+    is_skipped = [f"variable {PLACE} string {SKIPPED}", f"jump {os.devnull}"]
+    lines, stops = [f"jump SELF ${{{PLACE}}}", *is_skipped, f"label {START}"], dict[str, str]()
     for line in _whole_lines(text):
-        if STOP.match(line):
-            here, shown = len(stops), line.replace("\n", "\n# ")  # for the log
-            lines += [f"# {shown}", f"variable {PLACE} string {here}", f"jump {os.devnull}"]
-            lines += [f"label {STYLE}_{here}", f"variable {PLACE} string {START}"]
-            stops.append(COMMENT.sub(lambda found: found[1] or "", re.sub(r"&[ \t]*\n", " ", line)))
-        else:
-            lines.append(JUMP.sub(lambda found: _to_itself(found, path), line))
+        if not STOP.match(line):
+            lines.append(line)
+            continue
+        here, shown = f"{STYLE}_{len(stops)}", line.replace("\n", "\n# ")  # for the log
+        lines += [f"# {shown}", f"variable {PLACE} string {here}", f"jump {os.devnull}"]
+        lines += [] if line.split()[0] == "jump" else is_skipped  # only jumps follow an exhausted ``next``
+        lines += [f"label {here}", f"variable {PLACE} string {START}"]
+        stops[here] = COMMENT.sub(lambda found: found[1] or "", re.sub(r"&[ \t]*\n", " ", line))
     return Script("\n".join(lines) + "\n", stops)
-
-
-def _to_itself(jump: "re.Match[str]", path: Path) -> str:
-    """A ``jump`` to the script by its own name leads to what LAMMPS reads in its place."""
-    return "jump SELF" if Path(jump[1]).resolve() == path.resolve() else jump[0]
 
 
 def _whole_lines(text: str) -> list[str]:
@@ -69,6 +66,22 @@ def words_of(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError:
         raise InputError(f"'{line.strip()}' has a quotation without an end") from None
+
+
+def choice(words: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """The words of an ``if`` as a line that sets ``PLACE`` to the number of a branch, and the commands of each."""
+    line, branches = [words[0]], list[list[str]]()
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("then", "elif", "else"):
+            line += [word, f'"{next(rest, "")}"'] if word == "elif" else [word]
+            branches.append([])
+        elif not branches:
+            line.append(f'"{word}"')
+        else:
+            line += [] if branches[-1] else [f'"variable {PLACE} string {len(branches) - 1}"']
+            branches[-1].append(word)
+    return " ".join(line), branches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +205,12 @@ def coefficients(elements: Sequence[str | None], is_hybrid: bool) -> list[str]:
 
 def advice(message: str) -> str:
     """What to do about an error of LAMMPS that comes from a line which it should not have met, or nothing."""
-    line = message.partition("Last input line:")[2].split()
-    if "deepmd" in line:
+    last = message.partition("Last input line:")[2].split()
+    if "deepmd" in last:
         return f"\nWrite 'pair_style {STYLE} model.dp' in place of 'pair_style deepmd model.pb': the rest is the same"
-    if STYLE in line or (line[:1] == ["pair_coeff"] and "pair_zero.cpp" in message):
+    if STYLE in last or (last[:1] == ["pair_coeff"] and "pair_zero.cpp" in message):
         return (
-            f"\nLines with {STYLE} should stand by themselves, in the script or in a file that a line 'include FILE' "
-            "names: not within 'if' or another command, nor in a file that is jumped to by its name"
+            f"\nLines with {STYLE} should stand by themselves or within 'if', not within another command; and both "
+            "come again after 'read_restart'"
         )
     return ""
