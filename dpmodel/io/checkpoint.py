@@ -5,6 +5,7 @@ the checkpoint has a tensor whose name follows from the place by one table.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,21 +44,41 @@ NAMES = {
     "w": "matrix",
     "b": "bias",
 }
+# what the exportable PyTorch backend calls otherwise: anywhere in a name, and at its end
+EXPORTABLE = {
+    "_min_nbor_dist": DISTANCE,
+    "._module_networks.": ".networks.",
+    ".nets.": ".filter_layers.",
+    ".embeddings.": ".filter_layers.",
+    ".embeddings_strip.": ".filter_layers_strip.",
+    ".type_embedding.embedding_net.": ".type_embedding.embedding.embedding_net.",
+}
+ENDS = {"w": "matrix", "b": "bias"}
 BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
-COPIES = ("._networks.", ".type_mask", ".econf_tebd", ".bias_dos", ".default_fparam_tensor")
+COPIES = tuple("._networks. .type_mask .econf_tebd .bias_dos .default_fparam_tensor .graph_lower_disabled".split())
 NO_TABLES = (
     "a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or .yaml, "
     "or the plain one that it was made from as .pt"
 )
 ONLY = "Default"  # what the model of a single task is called
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
+OUTPUT = ("out_bias", "out_std")  # 0 and 1 where an old checkpoint lacks them
+LAYERS = (".matrix", ".bias", ".idt")  # tensors without which the settings in the file mean another model
 
 
 def tensor_name(place: Place) -> str:
     """The name of the tensor that stands at ``place`` below ``model`` of the tree."""
     return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in place))))
+
+
+def usual_name(name: str) -> str:
+    """The name of a tensor in a checkpoint of the PyTorch backend, given that of either of the two."""
+    for theirs, usual in EXPORTABLE.items():
+        name = name.replace(theirs, usual)
+    stem, dot, end = name.rpartition(".")
+    return stem + dot + ENDS.get(end, end)
 
 
 def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> dict[str, Any]:
@@ -136,7 +157,8 @@ def checkpoint_to_tree(
     settings = settings_of({name: script}, name, file)
     prefix = f"model.{name}."
     arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
-    tensors = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
+    own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
+    tensors = {usual_name(key): a for key, a in own.items()}
     loader = _Loader(tensors, settings, file)
     distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
     beside = {} if distance is None else {DISTANCE: np.asarray(distance)}
@@ -150,6 +172,7 @@ class _Loader:
         self.tensors, self.settings, self.file = tensors, settings, file
         self.mould = empty_model(settings, len(tensors), file)
         self.used: set[str] = {DISTANCE}
+        self.lacking: list[str] = []
 
     def model(self) -> dict[str, Any]:
         tree: dict[str, Any] = self.fill(model_template(self.settings, self.mould), ())
@@ -169,7 +192,8 @@ class _Loader:
 
     def tensor(self, leaf: Leaf, place: Place) -> np.ndarray:
         name = tensor_name(place)
-        if name not in self.tensors and place[-1] in UNSAVED:
+        if name not in self.tensors and place[-1] in UNSAVED + OUTPUT:
+            self.lacking += [name] if place[-1] in OUTPUT else []
             return stored(leaf, arrays_of(self.mould)[leaf.path])
         if name not in self.tensors:
             raise FileError(f"{self.file}: expected a tensor {name}, as the settings in the file want, found none")
@@ -187,11 +211,18 @@ class _Loader:
         return {"geo_compress": data.size > 0, "@variables": tables | geometric}
 
     def finish(self) -> None:
-        """Raise FileError for tensors that nothing asked for, copies and constants aside."""
+        """Warn of tensors that nothing asked for, copies and constants aside, and of missing biases.
+
+        Raises FileError where parts of a network are left over.
+        """
         unknown = [n for n in self.tensors if n not in self.used and not any(part in n for part in COPIES)]
-        if unknown:
-            some = ", ".join(unknown[:3])
-            raise FileError(f"{self.file}: expected tensors of the model only, found {len(unknown)} more: {some}")
+        layers = [n for n in unknown if n.endswith(LAYERS) or "_residual." in n]
+        if layers:
+            some = ", ".join(layers[:3])
+            raise FileError(f"{self.file}: expected tensors of the model only, found {len(layers)} more: {some}")
+        for names, what in ((unknown, "unknown tensors, left out"), (self.lacking, "no biases (0) or scales (1)")):
+            if names:
+                warnings.warn(f"{self.file}: {what}: {', '.join(names[:3])}", UserWarning, stacklevel=2)
 
 
 def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str, Any]:

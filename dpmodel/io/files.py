@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -48,8 +49,14 @@ def sniff(path: str | os.PathLike[str]) -> str:
 
 def expect_no_other(path: Path, words: str) -> None:
     """Raise FileError where ``path`` is something else than a file: reading a pipe would wait, a device never ends."""
-    if path.exists() and not path.is_file():
-        found = "a directory" if path.is_dir() else "a device or a pipe"
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # the name is too long, or links go round, or it has a null in it
+        raise FileError(f"{path}: cannot be used: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(mode):
+        found = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise FileError(f"{path}: expected {words}, found {found}")
 
 
@@ -83,8 +90,8 @@ def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
 
 def expect_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """The file that ``path`` means, links followed; FileError if it must not or can not be written there."""
-    target = Path(os.path.realpath(path))
     expect_no_other(Path(path), "a file or a new name")
+    target = Path(os.path.realpath(path))
     if target.exists() and not overwrite:
         raise FileError(f"{path}: exists already; choose another name, or replace it with --force (overwrite=True)")
     if not target.parent.is_dir():

@@ -188,7 +188,8 @@ class Reader:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = np.asarray(value, dtype=float)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
-            self.fail(place, "an array of floating-point numbers", value)
+            found = f"={value.dtype}" if isinstance(value, np.ndarray) else value
+            self.fail(place, "an array of floating-point numbers", found)
         if leaf.copies:
             value = self.one_slot(value, leaf.copies, place)
         if leaf.packed:

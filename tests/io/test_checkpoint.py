@@ -15,8 +15,10 @@ from dpmodel.io.checkpoint import (
     save_checkpoint,
     tensor_name,
     tree_to_checkpoint,
+    usual_name,
 )
 from dpmodel.io.container import read_tree, write_tree
+from dpmodel.io.deepmd import from_tree
 from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from trees import MODELS, TRAINED, assert_same, differences
 
@@ -185,11 +187,72 @@ def test_a_missing_tensor_is_named():
         checkpoint_to_tree(state, params, file="f.pt")
 
 
-def test_an_unknown_tensor_is_named():
+@pytest.mark.parametrize("name", ["linear1.matrix", "linear2.bias", "linear1.idt", "g1_residual.0"])
+def test_a_layer_too_many_is_named(name):
     state, params = state_and_params("model.ckpt-300.pt")
-    state["model.Default.atomic_model.descriptor.repformers.layers.3.linear1.bias"] = np.ones(2)
-    with pytest.raises(FileError, match=r"found 1 more: atomic_model\.\S+layers\.3\.linear1\.bias"):
+    state[f"model.Default.atomic_model.descriptor.repformers.layers.3.{name}"] = np.ones(2)
+    with pytest.raises(FileError, match=rf"found 1 more: atomic_model\.\S+layers\.3\.{name}"):
         checkpoint_to_tree(state, params)
+
+
+def test_other_unknown_tensors_are_left_out_with_a_warning():
+    state, params = state_and_params("model.ckpt-300.pt")
+    whole = checkpoint_to_tree(state, params)
+    state["model.Default.atomic_model.of_the_future"] = np.ones(2)
+    with pytest.warns(UserWarning, match="f.pt: unknown tensors, left out: atomic_model.of_the_future"):
+        assert differences(checkpoint_to_tree(state, params, file="f.pt"), whole) == []
+
+
+def test_biases_that_are_not_there_are_zero():
+    state, params = state_and_params("model.ckpt-300.pt")
+    for name in ("out_bias", "out_std"):
+        del state[f"model.Default.atomic_model.{name}"]
+    with pytest.warns(
+        UserWarning, match=r"no biases \(0\) or scales \(1\): atomic_model.out_bias, atomic_model.out_std"
+    ):
+        variables = checkpoint_to_tree(state, params)["model"]["@variables"]
+    assert_same(variables, {"out_bias": np.zeros((1, 2, 1)), "out_std": np.ones((1, 2, 1))})
+
+
+EXPORTABLE = {  # names of the exportable backend, and where the PyTorch backend has the same
+    "_min_nbor_dist": "min_nbor_dist",
+    "atomic_model.out_bias": "atomic_model.out_bias",
+    "atomic_model.descriptor.repinit.mean": "atomic_model.descriptor.repinit.mean",
+    "atomic_model.descriptor.repinit.embeddings._module_networks.0.layers.1.b": (
+        "atomic_model.descriptor.repinit.filter_layers.networks.0.layers.1.bias"
+    ),
+    "atomic_model.descriptor.repinit_three_body.embeddings_strip._module_networks.0.layers.2.w": (
+        "atomic_model.descriptor.repinit_three_body.filter_layers_strip.networks.0.layers.2.matrix"
+    ),
+    "atomic_model.descriptor.repformers.layers.0.linear2.w": (
+        "atomic_model.descriptor.repformers.layers.0.linear2.matrix"
+    ),
+    "atomic_model.descriptor.repformers.layers.2.g1_residual.1": (
+        "atomic_model.descriptor.repformers.layers.2.g1_residual.1"
+    ),
+    "atomic_model.descriptor.type_embedding.embedding_net.layers.0.w": (
+        "atomic_model.descriptor.type_embedding.embedding.embedding_net.layers.0.matrix"
+    ),
+    "atomic_model.fitting_net.nets._module_networks.0.layers.1.idt": (
+        "atomic_model.fitting_net.filter_layers.networks.0.layers.1.idt"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "usual"), EXPORTABLE.items())
+def test_names_of_the_exportable_backend(name, usual):
+    state, _ = state_and_params("model.ckpt-300.pt")
+    assert usual_name(name) == usual_name(usual) == usual
+    assert f"model.Default.{usual}" in state or "residual" in usual or "strip" in usual
+
+
+def test_weights_called_w_and_b():
+    state, params = state_and_params("model.ckpt-300.pt")
+    ends = {"matrix": "w", "bias": "b"}
+    renamed = {
+        ".".join((*name.split(".")[:-1], ends.get(end := name.split(".")[-1], end))): a for name, a in state.items()
+    }
+    assert differences(checkpoint_to_tree(renamed, params), checkpoint_to_tree(state, params)) == []
 
 
 def test_wrong_settings_are_named():
@@ -210,6 +273,13 @@ def test_other_pytorch_files(value, tmp_path):
     write_checkpoint(tmp_path / "a.pt", value)
     with pytest.raises(FileError, match="expected a checkpoint of deepmd-kit"):
         read_checkpoint(tmp_path / "a.pt")
+
+
+def test_whole_numbers_in_the_place_of_others(tmp_path):
+    state, params = state_and_params("model.ckpt-300.pt")
+    state["model.Default.atomic_model.out_bias"] = np.ones((1, 2, 1), np.int64)
+    with pytest.raises(FileError, match=r"/model/@variables/out_bias: expected an array of floating.* found int64"):
+        from_tree(checkpoint_to_tree(state, params))
 
 
 def test_no_models_at_all():

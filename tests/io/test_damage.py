@@ -238,6 +238,21 @@ def test_pipes_and_devices(tmp_path):
         write_tree(tmp_path / "a.dp", SMALL)
 
 
+NO_NAMES = {
+    "x" * 300 + ".dp": "File name too long",
+    "a\0b.dp": "embedded null byte",
+    "a.dp": "Too many levels of symbolic",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), NO_NAMES.items())
+def test_names_that_no_file_can_have(name, reason, tmp_path):
+    (tmp_path / "a.dp").symlink_to("a.dp")
+    for function in (read_tree, lambda path: write_tree(path, SMALL)):
+        with pytest.raises(FileError, match=f"cannot be used: {reason}"):
+            function(tmp_path / name)
+
+
 CONTENTS = {
     "text": b"model: {}",
     "JSON text": b' {"a": 1}',
@@ -264,7 +279,7 @@ def test_text_whose_first_page_ends_inside_a_character(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):
     (tmp_path / "a.dp").touch()
-    with pytest.raises(FileError, match="cannot be read: Not a directory"):
+    with pytest.raises(FileError, match="cannot be used: Not a directory"):
         read_tree(tmp_path / "a.dp" / "b.dp")
 
 

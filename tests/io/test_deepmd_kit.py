@@ -1,11 +1,12 @@
 """deepmd-kit itself reads what we write."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dpmodel.io.checkpoint import save_checkpoint
+from dpmodel.io.checkpoint import checkpoint_to_tree, save_checkpoint, tree_to_checkpoint
 from dpmodel.io.container import read_tree, write_tree
 from dpmodel.io.model import read_model, write_model
 from dpmodel.surgery.type_map import change_type_map
@@ -36,6 +37,16 @@ def test_checkpoints(path, tmp_path):
     write_tree(tmp_path / "b.dp", serialization.serialize_from_file(str(tmp_path / "a.pt")))
     found = differences(read_tree(tmp_path / "b.dp")["model"], tree["model"])
     assert [d for d in found if not d.endswith("/atom_ener")] == []
+
+
+@pytest.mark.parametrize("path", [p for p in FOR_PYTORCH if p.stem != "bfloat16"], ids=name)
+def test_checkpoints_of_the_exportable_backend(path, tmp_path):
+    models = pytest.importorskip("deepmd.pt_expt.model.model")
+    tree = read_tree(path)
+    state = models.BaseModel.deserialize(copy.deepcopy(tree["model"])).state_dict()
+    arrays = {f"model.Default.{key}": value.numpy() for key, value in state.items()}
+    found = checkpoint_to_tree(arrays, tree_to_checkpoint(tree)["_extra_state"]["model_params"])
+    assert [d for d in differences(found["model"], tree["model"]) if not d.endswith("/atom_ener")] == []
 
 
 @pytest.mark.parametrize(

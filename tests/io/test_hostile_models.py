@@ -103,7 +103,7 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 
 @many
-@pytest.mark.filterwarnings("ignore:old names of settings")
+@pytest.mark.filterwarnings("ignore:old names of settings", "ignore:.*unknown tensors", "ignore:.*no biases")
 @given(state=spoilt(checkpoint))
 def test_checkpoints(state: dict[str, Any]) -> None:
     def read() -> None:
