@@ -29,6 +29,10 @@ FEATURES = {
     ),
     "compile": Feature("compiled programs", {"numpy": "NumPy does not compile"}),
     "parameter_gradients": Feature("derivatives of a loss, forces in it, by all parameters"),
+    "hessian_loss": Feature(
+        "derivatives of a loss with a Hessian in it",
+        {"paddle": "Paddle has no third derivatives of roots, quotients and bounds"},
+    ),
     "checkpoint": Feature(
         "memory of forces bounded by recomputing groups of atoms", {"numpy": "what was computed once is kept"}
     ),

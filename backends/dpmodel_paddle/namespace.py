@@ -6,7 +6,8 @@ What has none there (``softmax``, ``norm``, ``einsum``, strided slices, ...) the
 
 from dpmodel_paddle.quiet import paddle
 
-exp, floor, log, reshape, sqrt, tanh = paddle.exp, paddle.floor, paddle.log, paddle.reshape, paddle.sqrt, paddle.tanh
+abs, exp, floor, log, sqrt, tanh = paddle.abs, paddle.exp, paddle.floor, paddle.log, paddle.sqrt, paddle.tanh
+equal, reshape = paddle.equal, paddle.reshape
 bool, int32, int64 = paddle.bool, paddle.int32, paddle.int64
 bfloat16, float16, float32, float64 = paddle.bfloat16, paddle.float16, paddle.float32, paddle.float64
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from dpmodel.backend import AdamRule, Alone, Engine, Processes
+from dpmodel.capabilities import why_not
 from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
+from dpmodel.run import Run
 from dpmodel.train.loss import Batch, loss, prefactors, reported
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings import AdamWSettings
@@ -34,6 +36,7 @@ class Learner:
         self, script: Script, models: Mapping[str, ModelFile], engine: Engine, processes: Processes | None = None
     ) -> None:
         self.script, self.engine, self._processes = script, engine, processes or Alone()
+        _expect_derivatives(script, engine)
         self.files = dict(models)
         self.keys = shared_keys({name: file.model for name, file in models.items()}, script.links)
         owned = {key for keys in self.keys.values() for key in keys.values()}
@@ -115,10 +118,11 @@ class Learner:
     def _loss_function(self, task: str) -> Callable[..., Any]:
         rebuild, keys = Rebuilder(self.files[task].model), self.keys[task]
         settings, grad = self.script.tasks[task].loss, self.engine.grad_and_aux
+        run = Run(loop=self.engine.run(slope=True).loop)  # all atoms at once, but a Hessian column by column
 
         def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
             held = trained | fixed
-            return loss(rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad)
+            return loss(rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad, run)
 
         return function
 
@@ -168,6 +172,16 @@ def limited(gradients: Named, size: Array, most: Array) -> Named:
     """``gradients``, of norm ``size``, scaled down to a norm of ``most`` (spec training.md 4)."""
     factor = namespace(size).clip(most / (size + 1e-6), None, 1.0)
     return {key: g * namespace(g).astype(factor, g.dtype) for key, g in gradients.items()}
+
+
+def _expect_derivatives(script: Script, engine: Engine) -> None:
+    """Raise SettingError where the loss has a Hessian that ``engine`` cannot learn from."""
+    reason = why_not("hessian_loss", engine.name)
+    for name in [name for name, task in script.tasks.items() if reason and "h" in task.loss.active]:
+        place = f"loss_dict.{name}" if script.multi else "loss"
+        raise SettingError(
+            f"{place}.start_pref_h: {engine.name} cannot learn from a Hessian: {reason}; take torch or jax"
+        )
 
 
 def _rule(script: Script) -> AdamRule:

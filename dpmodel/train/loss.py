@@ -69,7 +69,7 @@ def loss(
 
     ``weights`` are the prefactors of the active terms.
     """
-    graph, positions, labels = batch
+    (graph, positions, labels), run = batch, run or Run()
     found = predict(model, graph, positions, grad_and_aux, run)
     xp = namespace(found.energy)
     real = xp.astype(graph.types[: shape(found.atom_energy)[0]] < model.n_types, found.energy.dtype)
@@ -188,24 +188,29 @@ def _atom_energy(given: _Given) -> Term:
     return (xp.sum(huber(difference, s.deltas[0])) / n_atoms if s.use_huber else report), report
 
 
-def _hessian(given: _Given, model: Model, positions: Array, grad_and_aux: GradAndAux, run: Run | None) -> Term:
-    """One column of the Hessian at a time, for all frames together."""
+def _hessian(given: _Given, model: Model, positions: Array, grad_and_aux: GradAndAux, run: Run) -> Term:
+    """Three columns of the Hessian at a time, of one atom in every frame."""
     labels, graph, real = given.labels, given.graph, given.real
     if labels.hessian is None:
         return None
-    xp, total = namespace(positions), namespace(real).sum(real * 0.0)
+    xp = namespace(positions)
     rows, axes = xp.arange(shape(positions)[0], **like(graph.members)), xp.eye(3, **like(positions))
-    for i in range(shape(graph.members)[1]):
-        moved = xp.astype(xp.equal(rows, gather(graph.members[:, i], graph.frame)), positions.dtype) * real
-        partner = frame_sum(moved[:, None], graph.members)[:, 0]  # (nf,) 1 where frames have a real atom i
-        mask = (real * gather(partner, graph.frame))[:, None]
+
+    def of_atom(atoms: Array, label: Array) -> tuple[Array]:
+        """The sum for ``atoms`` (1, nf) and their ``label`` (1, N, 3, 3)."""
+        moved = xp.astype(xp.equal(rows, gather(atoms[0, :], graph.frame)), positions.dtype) * real
+        partner = frame_sum(moved[:, None], graph.members)[:, 0]  # (nf,) 1 where the atom of a frame is real
+        mask, total = (real * gather(partner, graph.frame))[:, None], xp.zeros((1,), **like(positions))
         for k in range(3):
             direction = moved[:, None] * axes[k, :][None, :]
             column = hessian_product(model, graph, positions, direction, grad_and_aux, run)
-            difference = (column - labels.hessian[:, :, i, k]) * mask
+            difference = (column - label[0, :, :, k]) * mask
             size = xp.abs(difference) if given.settings.loss_func == "mae" else difference * difference
             total = total + xp.sum(size)
-    value = total / (9.0 * labels.n_pairs)
+        return (total,)
+
+    columns = xp.permute_dims(graph.members, (1, 0)), xp.permute_dims(labels.hessian, (2, 0, 1, 3))
+    value = xp.sum(run.loop(of_atom, columns, 1)[0]) / (9.0 * labels.n_pairs)
     return value, value
 
 

@@ -189,6 +189,11 @@ def test_all_parts_frozen(tmp_path: Path) -> None:
         learner(tmp_path, model=frozen | {"fitting_net": {"neuron": [6], "trainable": False}})
 
 
+def test_a_hessian_where_it_cannot_be_learned_from(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"loss\.start_pref_h: paddle cannot learn from a Hessian: .*; take torch"):
+        learner(tmp_path, "paddle", loss={"start_pref_h": 1.0, "limit_pref_h": 1.0})
+
+
 @pytest.mark.parametrize("level", [0, 1])
 def test_tasks_share_what_they_say(tmp_path: Path, level: int) -> None:
     write_system(tmp_path / "a", 4)

@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpmodel.backend import backend
+from dpmodel.backend import Engine, backend
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.model.build import build
+from dpmodel.model.model import Model
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
+from dpmodel.module import Rebuilder, arrays, state
+from dpmodel.run import Run
+from dpmodel.train.learner import native
 from dpmodel.train.loss import Batch, Labels, loss, prefactors, reported
 from dpmodel.train.settings import TERMS, LossSettings
 
@@ -202,6 +206,57 @@ def test_hessian_from_differences_of_forces(kind: str) -> None:
     total, reports = loss(MODEL, BATCH, {"h": np.array(1.0)}, only("h", loss_func=kind), ENGINE.grad_and_aux)
     np.testing.assert_allclose(total, expected, rtol=1e-6)
     assert "h" in reports
+
+
+def on(*terms: str) -> dict[str, float]:
+    return {f"{when}_pref_{t}": float(t in terms) for t in TERMS for when in ("start", "limit")}
+
+
+MOST = {**on("e", "f", "v", "ae", "pf", "gf"), "numb_generalized_coord": 2}
+PART = on("e", "f", "v", "ae")
+HESSIAN = [pytest.mark.needs("hessian_loss"), pytest.mark.slow]
+KINDS = {
+    "squares": {**MOST, "relative_f": 0.5, "enable_atom_ener_coeff": True},
+    "absolute": {**MOST, **MAE},
+    "lengths": {**PART, **MAE, "f_use_norm": True},
+    "huber": {**PART, **HUBER},
+    "huber of lengths": {**PART, **HUBER, "f_use_norm": True},
+    "hessian": on("h"),
+}
+
+
+def slopes(engine: Engine, settings: LossSettings, model: Model) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss on ``engine`` and its derivatives by the parameters."""
+    rebuild, held = Rebuilder(model), {path: engine.native(value) for path, value in state(model).items()}
+    names = [path for path, _, about in arrays(model) if about["trainable"]]
+    weights, run = {t: engine.native(np.array(1.0)) for t in settings.active}, Run(loop=engine.run(slope=True).loop)
+
+    def function(given: dict[str, Any], batch: Batch) -> Any:
+        def of(*values: Any) -> Any:
+            changed = rebuild(given | dict(zip(names, values, strict=True)))
+            total, _ = loss(changed, batch, weights, settings, engine.grad_and_aux, run)
+            return total, total
+
+        return engine.grad_and_aux(of, *(given[name] for name in names))
+
+    found, total = engine.compile(function)(held, native(BATCH, engine))
+    return float(engine.numpy(total)), {k: engine.numpy(g) for k, g in zip(names, found, strict=True)}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=HESSIAN if kind == "hessian" else ()) for kind in KINDS])
+def test_derivatives_on_every_backend(engine: Engine, kind: str) -> None:
+    """Against differences of the loss on NumPy, whose value is that of the formulas."""
+    settings = LossSettings.read(KINDS[kind])
+    weights, step, moved = {t: np.array(1.0) for t in settings.active}, 1e-6, []
+    total, gradient = slopes(engine, settings, MODEL)
+    random = np.random.default_rng(1)
+    direction = {path: random.normal(size=g.shape) for path, g in gradient.items()}
+    for sign in (1.0, 0.0, -1.0):
+        values = {path: x + sign * step * direction.get(path, 0.0) for path, x in state(MODEL).items()}
+        moved.append(float(loss(Rebuilder(MODEL)(values), BATCH, weights, settings, ENGINE.grad_and_aux)[0]))
+    np.testing.assert_allclose(total, moved[1], rtol=1e-12)
+    along = sum(float((direction[path] * g).sum()) for path, g in gradient.items())
+    np.testing.assert_allclose(along, (moved[0] - moved[2]) / (2 * step), rtol=1e-6)
 
 
 def test_terms_add_up_with_their_prefactors() -> None:
