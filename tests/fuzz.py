@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
+from rich.console import Console
 
 from dpmodel.errors import FileError
 
@@ -79,6 +80,19 @@ def attempt(read: Callable[[Path], object], data: bytes, folder: Path) -> bool:
     return True
 
 
+def use(path: Path) -> None:
+    """Read the model in ``path``, and do with it what a user may."""
+    from dpmodel.interfaces.diff import diff
+    from dpmodel.interfaces.show import show_file
+    from dpmodel.io.checkpoint import tree_to_checkpoint
+    from dpmodel.io.deepmd import to_tree
+    from dpmodel.io.model import read_model
+
+    Console(file=io.StringIO()).print(show_file(path))
+    str(diff(file := read_model(path), file))
+    tree_to_checkpoint(to_tree(file), str(path))
+
+
 def seeds(folder: Path) -> None:
     """Model files of every kind to begin with: the corpus, and the smallest of the reference models."""
     from dpmodel.io.container import read_tree, write_tree
@@ -110,20 +124,18 @@ def main() -> None:
     given: SimpleNamespace = options.parse_args(namespace=SimpleNamespace())
     warnings.simplefilter("ignore")
     if given.show:
-        from dpmodel.io.model import read_model
-
         print(path := file_of(given.show.read_bytes(), Path()))
-        read_model(path)
+        use(path)
         return
     import atheris
 
     with atheris.instrument_imports(include=["dpmodel.io"]):
-        from dpmodel.io.model import read_model
+        import dpmodel.io.model  # noqa: F401
     with tempfile.TemporaryDirectory() as name:
         (folder := Path(name) / "seeds").mkdir()
         seeds(folder)
         options_of_fuzzer = [sys.argv[0], str(folder), f"-max_total_time={int(60 * given.minutes)}", *LIMITS]
-        atheris.Setup(options_of_fuzzer, lambda data: attempt(read_model, data, Path(name)))
+        atheris.Setup(options_of_fuzzer, lambda data: attempt(use, data, Path(name)))
         atheris.Fuzz()
 
 

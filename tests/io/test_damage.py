@@ -91,14 +91,14 @@ def test_whole_models_damaged(seed, tmp_path):
     """What fuzz.py does for hours, without its guidance: bytes flipped, taken out, copied to other places."""
     fuzz.seeds(tmp_path)
     data, dice = (tmp_path / seed).read_bytes(), random.Random(3)
-    assert fuzz.attempt(read_model, data, tmp_path) == ("model" in seed)  # the others are without their arrays
+    assert fuzz.attempt(fuzz.use, data, tmp_path) == ("model" in seed)  # the others are without their arrays
     for _ in range(60):
         damaged = bytearray(data)
         for _ in range(dice.choice([1, 1, 3])):
             a, b, n = (dice.randrange(1, top) for top in (len(data), len(data), 9))
             change = dice.choice([bytes(n), data[a : a + n], b"", bytes([data[b] ^ 1 << dice.randrange(8)])])
             damaged[b : b + dice.choice([n, len(change)])] = change
-        fuzz.attempt(read_model, bytes(damaged), tmp_path)
+        fuzz.attempt(fuzz.use, bytes(damaged), tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(set(os.listdir(CORPUS)) - {"expected.json"}))
