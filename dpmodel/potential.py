@@ -1,7 +1,7 @@
 """What a user holds: a model on an array library, asked about structures."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
 from dpmodel.compression.tables import compress as tabulate
 from dpmodel.data.structure import Structure, from_ase, structures
+from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.evaluator import Evaluator, Prediction, Wants, stack
 from dpmodel.io.deepmd import ModelFile
@@ -23,6 +24,7 @@ from dpmodel.module import Rebuilder, state
 from dpmodel.surgery.bias import change_bias as rebiased
 from dpmodel.surgery.guard import write_checked
 from dpmodel.surgery.type_map import change_type_map as retyped
+from dpmodel.train.statistics import statistics, with_statistics
 
 
 def load(
@@ -107,14 +109,27 @@ def compress(
     return Potential(file, potential.engine, strict=potential.strict)
 
 
-def change_type_map(potential: "Potential", type_map: Sequence[str]) -> "Potential":
+def change_type_map(
+    potential: "Potential", type_map: Sequence[str], *, systems: Sequence[str | PathLike[str]] = ()
+) -> "Potential":
     """``potential`` for the types ``type_map``, matched by name: more of them, fewer, or in another order.
 
-    Types that stay keep their numbers.  New ones have to be trained: they have no statistics and no output bias, and,
-    without ``use_econf_tebd``, a random embedding.  Raises InputError if no type would stay, SettingError for names
-    that cannot be.
+    Types that stay keep their numbers.  New ones have to be trained: they have no output bias, the statistics of their
+    atoms in ``systems`` (of none: mean 0, deviation 1), and, without ``use_econf_tebd``, a random embedding.  Raises
+    InputError if no type would stay, SettingError for names that cannot be, FileError for ``systems``.
     """
-    return Potential(retyped(potential.file, type_map), potential.engine, strict=potential.strict)
+    return Potential(retyped(potential.file, type_map, built_for(systems)), potential.engine, strict=potential.strict)
+
+
+def built_for(systems: Sequence[str | PathLike[str]]) -> Callable[[ModelSettings], Model]:
+    """How to build a model with the statistics of all frames in and below ``systems``, if there are any."""
+
+    def built(settings: ModelSettings) -> Model:
+        paths = find_systems([fspath(path) for path in systems])
+        frames = (frame for path in paths for frame in System(path, settings, ()))
+        return with_statistics(build(settings), settings, statistics(frames, settings))
+
+    return built if systems else build
 
 
 def change_bias(

@@ -49,13 +49,16 @@ def change_type_map(
     model: Model,
     output: Output,
     type_map: Annotated[list[str], typer.Argument(help="Names of the types, in their new order.", show_default=False)],
+    systems: Annotated[
+        list[Path] | None, typer.Option("--system", "-s", help="Data that the statistics of new types are taken from.")
+    ] = None,
     head: Head = None,
     force: Force = False,
 ) -> None:
     """Write a model for other types: more, fewer, or in another order.  Those that stay keep their numbers."""
     from dpmodel.interfaces.convert import change_types_of_file
 
-    change_types_of_file(model, output, type_map, head, force, told)
+    change_types_of_file(model, output, type_map, systems or [], head, force, told)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from dpmodel.backend import backend as find_backend
 from dpmodel.errors import InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
-from dpmodel.potential import with_precision
+from dpmodel.potential import built_for, with_precision
 from dpmodel.surgery.bias import change_bias
 from dpmodel.surgery.guard import expect_target, write_checked
 from dpmodel.surgery.type_map import change_type_map
@@ -25,12 +25,18 @@ def convert_file(
 
 
 def change_types_of_file(
-    source: Path, target: Path, type_map: Sequence[str], head: str | None, overwrite: bool, told: Console
+    source: Path,
+    target: Path,
+    type_map: Sequence[str],
+    systems: Sequence[Path],
+    head: str | None,
+    overwrite: bool,
+    told: Console,
 ) -> None:
-    """Write the model in ``source`` for other types."""
+    """Write the model in ``source`` for other types, with statistics of new ones from ``systems``."""
     expect_target(target, overwrite)
     file = read_model(source, head)
-    write(target, change_type_map(file, type_map), file, overwrite, told)
+    write(target, change_type_map(file, type_map, built_for(systems)), file, overwrite, told)
     new = [name for name in type_map if name not in file.settings.type_map]
     if new:
         told.print(f"new types, which have to be trained: {', '.join(new)}", markup=False)

@@ -1,6 +1,6 @@
 """Another list of types: elements added, dropped, put in another order (spec training.md 8.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,17 +24,20 @@ EMBEDDING = "descriptor.type_embedding.layer.weight"
 TypeNumbers = list[int | None]  # for each new type its number among the old ones
 
 
-def change_type_map(file: ModelFile, type_map: Sequence[str]) -> ModelFile:
+def change_type_map(
+    file: ModelFile, type_map: Sequence[str], fresh: Callable[[ModelSettings], Model] = build
+) -> ModelFile:
     """``file`` for the types ``type_map``, matched by name; those that stay give the same numbers as before.
 
-    New types have mean 0 and deviation 1 as statistics, no output bias, and, without ``use_econf_tebd``, a random
-    embedding: they have to be trained.  Raises InputError if no type would stay, SettingError for impossible names.
+    New types have the statistics of the ``fresh`` model (mean 0 and deviation 1), no output bias, and, without
+    ``use_econf_tebd``, a random embedding: they have to be trained.  Raises InputError if no type would stay,
+    SettingError for impossible names.
     """
     if not set(type_map) & set(file.settings.type_map):
         known = ", ".join(file.settings.type_map)
         raise InputError(f"type_map: expected at least one of the model's types {known}, got {', '.join(type_map)}")
     settings = renumbered(file.settings, type_map)
-    model = transplanted(ModelFile(settings, build(settings)), file)
+    model = transplanted(ModelFile(settings, fresh(settings)), file)
     return file.changed(settings, with_tables(model, file.model))
 
 

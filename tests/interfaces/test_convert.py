@@ -168,6 +168,13 @@ def test_change_type_map(command: Command, tmp_path: Path) -> None:
         found = potential.evaluate(known["coord"][:1], types, known["box"][:1])
         np.testing.assert_allclose(found.energy, known["energy"][:1, 0], rtol=1e-11)
         np.testing.assert_allclose(found.forces, known["force"][:1], atol=1e-10)
+    data = write_system(tmp_path / "data", 2)
+    assert (
+        command("change-type-map", tmp_path / "a.dp", tmp_path / "c.dp", "O", "C", "-s", data).code != 0
+    )  # H is there
+    assert command("change-type-map", SINGLE, tmp_path / "o.dp", "O").code == 0
+    assert command("change-type-map", tmp_path / "o.dp", tmp_path / "d.dp", "O", "H", "-s", data).code == 0
+    assert (arrays(tmp_path / "d.dp")["descriptor.repinit.near.stddev"][1] < 1).all()
     assert "expected at least one of the model's types" in command.refuses(
         "change-type-map", SINGLE, tmp_path / "b.dp", "Xx"
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,23 @@ import pytest
 import dpmodel
 from dpmodel.backend import backend
 from dpmodel.compression.tables import compress
-from dpmodel.errors import InputError, SettingError
+from dpmodel.errors import FileError, InputError, SettingError
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.model import read_model
+from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
+from dpmodel.module import state
 from dpmodel.potential import Potential
 from dpmodel.surgery.type_map import change_type_map
 from dpmodel.testing.structures import asked, mixture
 from random_models import random_model
 from small_water import MODEL
+from statistics_cases import case_frames, case_settings
 from trees import TRAINED
 
 NUMPY = backend("numpy").engine()
 OLD = ["O", "H", "C"]
+STATISTICS = np.load(Path(__file__).parents[1] / "train" / "statistics.npz")
 
 
 def settings(**changes: Any) -> ModelSettings:
@@ -153,6 +158,30 @@ def test_impossible_types(names: list[str], error: type[Exception], message: str
     potential = dpmodel.Potential(original("width 2"), NUMPY)
     with pytest.raises(error, match=message):
         dpmodel.change_type_map(potential, names)
+
+
+def test_statistics_of_new_types_come_from_data(tmp_path: Path) -> None:
+    """They are deepmd-kit's of the same frames; the type that stays keeps its own, and no bias is fitted."""
+    s = case_settings("baseline")
+    frames = [frame.structure for frame in case_frames("baseline", s)]
+    for i, frame in enumerate(frames):
+        assert frame.cell is not None
+        folder = tmp_path / str(i) / "set.000"
+        folder.mkdir(parents=True)
+        (folder.parent / "type_map.raw").write_text(" ".join(s.type_map))
+        np.savetxt(folder.parent / "type.raw", frame.types, fmt="%d")
+        np.save(folder / "coord.npy", frame.positions.reshape(1, -1))
+        np.save(folder / "box.npy", frame.cell.reshape(1, 9))
+    fewer = dpmodel.change_type_map(Potential(ModelFile(s, build(s)), NUMPY), s.type_map[:1])
+    found = state(dpmodel.change_type_map(fewer, s.type_map, systems=[tmp_path]).file.model)
+    for block, place in (("repinit", "descriptor.repinit.near"), ("repformer", "descriptor.repformer")):
+        right = STATISTICS[f"baseline/{block}.stddev"]
+        np.testing.assert_allclose(found[f"{place}.stddev"][1:], right[1:], rtol=1e-9)
+        assert (found[f"{place}.stddev"][0] == 1).all()
+    assert not found["out_bias"].any()
+    assert (found["out_std"] == 1).all()
+    with pytest.raises(FileError, match="nowhere"):
+        dpmodel.change_type_map(fewer, s.type_map, systems=["nowhere"])
 
 
 def test_unknown_elements_have_no_electron_configuration() -> None:
