@@ -47,7 +47,7 @@ class Folder:
 
     def tokens(self, name: str) -> list[str]:
         try:
-            return (self._root / name).read_text("utf-8").split()
+            return (self._root / name).read_text("utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"{self.path}/{name}: cannot be read as text: {error}") from error
 
@@ -60,7 +60,7 @@ class Folder:
     def array(self, folder: str, name: str) -> Any:
         path = self._root / folder / f"{name}.npy"
         try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            found = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise FileError(f"{path}: cannot be read as an array of numbers: {error}") from error
         return numeric(found, str(path))
@@ -77,8 +77,11 @@ class Group:
         return name in self._group
 
     def tokens(self, name: str) -> list[str]:
-        values = np.atleast_1d(self._group[name][()]).ravel()
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+        found = self._group[name]
+        if not isinstance(found, h5py.Dataset):
+            raise FileError(f"{self.path}/{name}: expected a dataset of numbers or words, found a group")
+        words = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found[()])]
+        return " ".join(words).split()
 
     def sets(self) -> list[str]:
         return sorted(name for name, item in self._group.items() if name.startswith("set.") and _is_group(item))
@@ -133,6 +136,8 @@ def open_group(file: str, group: str) -> h5py.Group:
 
 
 def numeric(array: Any, where: str) -> Any:
+    if not isinstance(array, np.ndarray | h5py.Dataset) or array.shape is None:
+        raise FileError(f"{where}: expected an array of numbers, found {type(array).__name__} without a shape")
     if array.dtype.kind not in "iufb":
         raise FileError(f"{where}: expected real numbers, found {array.dtype}")
     return array

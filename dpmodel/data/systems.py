@@ -21,6 +21,7 @@ from dpmodel.xp import Array
 
 PARAMETERS = ("fparam", "aparam")
 GEOMETRY = ("coord", "box", "real_atom_types")
+MANY = 1e6  # no file has as many types
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +166,12 @@ class System:
     def _read_types(self) -> Array:
         words = self.source.tokens(MARK)
         try:
-            types = np.array([int(word) for word in words], dtype=np.int64)
+            types = np.array([float(word) for word in words])
         except ValueError:
-            raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found other text") from None
+            types = np.full(1, np.nan)
+        if not (np.abs(types) < MANY).all() or (types % 1).any():
+            raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found others or text")
+        types = types.astype(np.int64)
         if not len(types):
             raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found an empty file")
         if types.min() < 0:

@@ -7,9 +7,12 @@ from pathlib import Path
 from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_folder, expect_free
 from dpmodel.train.batches import Batches
+from dpmodel.train.neighbors import crowding_of
 from dpmodel.train.script import Script, Task
 from dpmodel.train.settings import TERMS, CommonTraining
 from dpmodel.train.start import Data
+
+NEAR = 1.0  # angstrom: far enough to find atoms at the same place
 
 
 def expect_places(training: CommonTraining) -> None:
@@ -24,11 +27,11 @@ def expect_places(training: CommonTraining) -> None:
 
 
 def expect_numbers(data: Mapping[str, Data]) -> None:
-    """Read all validation data; raises FileError that names what is not finite."""
+    """Read all validation data; raises FileError that names what is not finite, and atoms at the same place."""
     for batches in (d.valid for d in data.values() if d.valid is not None):
         for source in batches.sources:
             for i in source.frames:
-                source.system.frame(int(i))
+                crowding_of(source.system, int(i), [NEAR])
 
 
 def expect_labels(script: Script, data: Mapping[str, Data]) -> None:

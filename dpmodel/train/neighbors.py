@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from dpmodel.data.graph import COINCIDING
 from dpmodel.data.neighbors import find_pairs, measure
 from dpmodel.data.structure import Structure
+from dpmodel.data.systems import System
 from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.errors import FileError
 from dpmodel.model.settings import ModelSettings
 
 
@@ -24,12 +27,21 @@ class Crowding:
         return replace(self, most=other.most | most, shortest=min(self.shortest, other.shortest))
 
 
-def crowding(structures: Iterable[Structure], cutoffs: Sequence[float]) -> Crowding:
+def crowding_of(system: System, i: int, cutoffs: Sequence[float]) -> Crowding:
+    """What frame ``i`` has; raises FileError naming it where atoms are at the same place."""
+    where = system.where(i, "coord")
+    found = crowding([system.frame(i).structure], cutoffs, where)
+    if found.shortest < COINCIDING:
+        raise FileError(f"{where}: two atoms, or their periodic images, are at the same place (dpmodel data check)")
+    return found
+
+
+def crowding(structures: Iterable[Structure], cutoffs: Sequence[float], where: str = "structure") -> Crowding:
     """What ``structures`` have strictly within each of ``cutoffs`` (angstrom), virtual atoms left out."""
     found = Crowding(dict.fromkeys(cutoffs, 0))
     for s in structures:
         reach = max(cutoffs)
-        pairs = find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0)
+        pairs = find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, where)
         edges = measure(pairs, s.positions, s.cell, reach)
         counts = {c: np.bincount(edges.centre[edges.distance < c], minlength=1) for c in cutoffs}
         most = {c: int(count.max()) for c, count in counts.items()}

@@ -229,7 +229,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 def load_script(path: str | os.PathLike[str], descriptor: Mapping[str, Any] | None = None) -> Script:
     """The input file at ``path``, JSON or YAML; ``descriptor`` as for ``read_script``."""
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
         data = json.loads(text) if Path(path).suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error

@@ -270,6 +270,8 @@ class DataSettings(Settings):
     ignored: ClassVar = {"set_prefix": ANY}
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.systems:
+            yield "systems", "should name at least one system, or a folder of them, got none"
         fixed = sum(p for p in self.sys_probs or () if p >= 0)
         if fixed > 1 + 1e-12:
             yield "sys_probs", f"should add up to at most 1 (negative ones aside), got {fixed:g}"

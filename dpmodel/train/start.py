@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from operator import or_
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
-from dpmodel.train.neighbors import Crowding, crowding, resolved, too_few
+from dpmodel.train.neighbors import Crowding, crowding_of, resolved, too_few
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
 from dpmodel.train.settings import DataSettings, one_seed
 from dpmodel.train.statfile import kept_statistics
@@ -61,8 +62,8 @@ def look(data: Mapping[str, Data], script: Script) -> Crowding:
     """Neighbours in the training data of all tasks, within all cutoffs."""
     cutoffs = sorted({c for task in script.tasks.values() for c, _, _ in task.model.descriptor.selections})
     sources = [source for task in data.values() for source in task.train.sources]
-    structures = (source.system.frame(int(i)).structure for source in sources for i in source.frames)
-    return crowding(structures, cutoffs)
+    every = (crowding_of(source.system, int(i), cutoffs) for source in sources for i in source.frames)
+    return reduce(or_, every)
 
 
 def settle(script: Script, found: Crowding | None) -> Script:

@@ -198,6 +198,41 @@ def test_hdf5_equals_folders(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(a.labels[name], b.labels[name])
 
 
+WRONG_IN_HDF5: dict[str, tuple[str, Callable[[h5py.Group, str], object], str]] = {
+    "group as labels": ("set.000/energy.npy", lambda top, name: top.create_group(name), "expected an array of numbers"),
+    "no shape": ("set.000/energy.npy", lambda top, name: top.create_dataset(name, dtype="f8"), "expected an array"),
+    "group as types": ("type.raw", lambda top, name: top.create_group(name), "expected a dataset of numbers or words"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_IN_HDF5)
+def test_what_cannot_be_used_in_hdf5(tmp_path: Path, kind: str) -> None:
+    name, put, message = WRONG_IN_HDF5[kind]
+    file = tmp_path / "one.hdf5"
+    to_hdf5(write(tmp_path / "s", [arrays(0)]), file, "/s")
+    with h5py.File(file, "a") as h5:
+        del h5["s"][name]
+        put(h5["s"], name)
+    with pytest.raises(FileError, match=rf"one\.hdf5#/s/{name}: {message}"):
+        System(f"{file}#/s")
+
+
+def test_words_as_editors_and_programs_write_them(tmp_path: Path) -> None:
+    root, file = write(tmp_path / "s", [arrays(0)]), tmp_path / "one.hdf5"
+    expected = System(root).frame(0).structure.types
+    to_hdf5(root, file, "/s")
+    types = [float(t) for t in (root / "type.raw").read_text().split()]
+    names = (root / "type_map.raw").read_text().split()
+    with h5py.File(file, "a") as h5:
+        del h5["s/type.raw"], h5["s/type_map.raw"]
+        h5["s/type.raw"], h5["s/type_map.raw"] = np.array(types), "\n".join(names) + "\n"
+    (root / "type.raw").write_text(" ".join(map(str, types)))
+    (root / "type_map.raw").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    for system in (System(root), System(f"{file}#/s")):
+        assert list(system.type_map) == names
+        np.testing.assert_array_equal(system.frame(0).structure.types, expected)
+
+
 def test_systems_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b/two", "b/one", "a", "b/deep/er/three"):
         write(tmp_path / name, [arrays(0)])
@@ -235,6 +270,11 @@ def save(name: str, value: Any) -> Change:
     return lambda root: np.save(root / "set.000" / name, value)
 
 
+def archive(path: Path) -> Path:
+    np.savez(path, np.zeros(NF))
+    return path
+
+
 def second_set(root: Path) -> None:
     shutil.copytree(root / "set.000", root / "set.001")
 
@@ -252,9 +292,15 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda root: np.save(root / "set.000/coord.npy", np.array([{}], dtype=object), allow_pickle=True),
         "cannot be read as an array of numbers",
     ),
+    "an archive": (
+        lambda root: shutil.move(archive(root / "set.000/some.npz"), root / "set.000/energy.npy"),
+        "energy.npy: cannot be read as an array of numbers",
+    ),
     "text array": (save("energy.npy", np.array(["a"] * NF)), "expected real numbers"),
     "cut off": (lambda root: (root / "set.000/force.npy").write_bytes(b"\x93NUMPY\x01"), r"force.npy: cannot be read"),
     "type.raw words": (lambda root: (root / "type.raw").write_text("0 x 1 1"), "type.raw: expected integers"),
+    "type.raw fractions": (lambda root: (root / "type.raw").write_text("0 1.5 1 1"), "type.raw: expected integers"),
+    "type.raw not finite": (lambda root: (root / "type.raw").write_text("0 inf 1 1"), "type.raw: expected integers"),
     "type.raw empty": (lambda root: (root / "type.raw").write_text(""), "empty file"),
     "type.raw negative": (lambda root: (root / "type.raw").write_text("0 -1 1 1"), "atom 1 has type -1"),
     "type too large": (lambda root: (root / "type.raw").write_text("0 1 2 1"), "atom 2 has type 2, but type_map.raw"),

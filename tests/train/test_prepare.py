@@ -110,6 +110,17 @@ def test_labels_that_are_no_numbers(folder: Path, place: str) -> None:
     assert f"{place}/set.000/force.npy: frame 1: [1, 1] is nan" in str(result.exception)
 
 
+@pytest.mark.parametrize("place", ["valid", "train"])
+def test_atoms_at_the_same_place(folder: Path, place: str) -> None:
+    path = folder / place / "set.000/coord.npy"
+    x = np.load(path)
+    x[1, 3:6] = x[1, 0:3] + [7.0, 0.0, -7.0]  # the box is 7 angstrom wide
+    np.save(path, x)
+    result = command("--check", data=given())
+    assert isinstance(result.exception, FileError)
+    assert f"{place}/set.000/coord.npy: frame 1: two atoms, or their periodic images" in str(result.exception)
+
+
 def test_no_label_of_the_loss(folder: Path) -> None:
     for name in ("energy", "force", "virial"):
         (folder / f"train/set.000/{name}.npy").unlink()

@@ -124,6 +124,7 @@ WRONG = [
     ({"training": {"dispfreq": 7}}, r"training.dispfreq is not a setting; did you mean 'disp_freq'"),
     ({"training": {"acc_freq": 2}}, r"training.acc_freq is not supported \(only 1 is\), got 2"),
     ({"training": {"training_data": {"systems": "a", "batch_size": "mixed:4"}}}, r"batch_size should be .*mixed-type"),
+    ({"training": {"training_data": {"systems": []}}}, r"training_data.systems should name at least one system"),
     ({"training": {"training_data": {"systems": "a", "batch_size": 0}}}, r"batch_size should be a positive"),
     ({"training": {"training_data": {"systems": "a", "auto_prob": "prob"}}}, r"auto_prob should be 'prob_uniform'"),
     ({"training": {"training_data": {"systems": "a", "sys_probs": [0.7, 0.7]}}}, r"add up to at most 1"),
@@ -322,6 +323,8 @@ def test_files(tmp_path: Path) -> None:
     for name, text in (("input.json", json.dumps(single())), ("input.yaml", json.dumps(single()))):
         (tmp_path / name).write_text(text)
         assert load_script(tmp_path / name).training.numb_steps == 100
+    (tmp_path / "marked.json").write_text(json.dumps(single()), encoding="utf-8-sig")
+    assert load_script(tmp_path / "marked.json").training.numb_steps == 100
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(FileError, match=r"bad.json: expected JSON"):
         load_script(tmp_path / "bad.json")
