@@ -214,7 +214,7 @@ class Settings(BaseModel):
             return (key,), f"is not a setting{nearest(str(key), known) or '; known are ' + ', '.join(known)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
-            if value in cls.foreign:
+            if isinstance(value, str) and value in cls.foreign:
                 return loc, f"{cls.foreign[value]}, got {value!r}"
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
         what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))

@@ -33,7 +33,9 @@ def train_file(
     engine = backend(name).engine(device)
     if output is not None:
         expect_free(output, overwrite=True)
-    run = prepare(script, engine, origin, lambda line: told.print(escape(line)), processes, keep=not check)
+    run = prepare(
+        script, engine, origin, lambda line: told.print(escape(line), soft_wrap=True), processes, keep=not check
+    )
     parameters = sum(value.size for value in run.learner.optimizer.state().values() if value.ndim) // 3
     where = f"{engine.name}, {engine.device}" + (f", {processes.size} processes" if processes.size > 1 else "")
     told.print(f"{parameters} parameters on {where}; steps {run.step} to {run.n_steps}")

@@ -107,6 +107,8 @@ WRONG = [
     ({"learning_rate": {"warmup_steps": 100}}, r"warmup_steps should be below the number of steps, 100, got 100"),
     ({"learning_rate": {"type": "wsd", "stop_lr": 0.0}}, r"stop_lr should be above 0 for the schedule wsd"),
     ({"learning_rate": {"type": "expp"}}, r"learning_rate.type should be .*did you mean 'exp'"),
+    ({"learning_rate": {"type": ["exp"]}}, r"learning_rate.type should be 'exp', .*got \['exp'\]"),
+    ({"optimizer": {"type": {}}}, r"optimizer.type should be 'Adam', 'AdamW', got {}"),
     ({"optimizer": {"type": "LKF"}}, r"optimizer.type is not supported here \(use Adam or AdamW\), got 'LKF'"),
     ({"optimizer": {"type": "LKF", "kf_blocksize": 9}}, r"^optimizer.type is not supported here"),
     ({"optimizer": {"type": "adamw"}}, r"optimizer.type should be 'Adam', 'AdamW', got 'adamw'; did you mean 'AdamW'"),
