@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -54,11 +55,7 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
     """Predictions against labels, one panel for each quantity."""
     found: dict[str, list[np.ndarray]] = {}
     for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                values = dict(kept)
-        except (OSError, ValueError) as error:
-            raise FileError(f"{path}: cannot be read: {error}") from error
+        values = _detail(path)
         atoms = (values["types"] >= 0).sum(axis=1)
         for name in UNITS:
             if name in values:
@@ -75,3 +72,18 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
         axis.plot(label, said, ".", ms=2, rasterized=True)
         axis.axline((label.mean(), label.mean()), slope=1, color="0.6", lw=1, zorder=0)
         axis.set(xlabel=f"{name}, label ({UNITS[name]})", ylabel="prediction", title=f"RMSE {rmse:.3g}")
+
+
+def _detail(path: Path) -> dict[str, np.ndarray]:
+    """What ``dpmodel test --detail`` wrote of one system."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            values = dict(kept)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise FileError(f"{path}: cannot be read: {error}") from error
+    lacking = {"types", *(f"predicted_{name}" for name in UNITS if name in values)} - values.keys()
+    if lacking:
+        raise FileError(
+            f"{path}: expected a file of 'dpmodel test --detail', but {', '.join(sorted(lacking))} is missing"
+        )
+    return values

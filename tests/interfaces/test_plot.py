@@ -55,3 +55,15 @@ def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     (tmp_path / "lcurve.out").write_text(CURVE)
     with pytest.raises(FileError, match=r"b\.nothing: cannot be drawn"):
         plot([tmp_path / "lcurve.out"], tmp_path / "b.nothing")
+
+
+def test_archives_of_something_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    np.savez(file, allow_pickle=False, energy=np.zeros(3))
+    with pytest.raises(FileError, match=r"a\.npz: expected .* --detail', but predicted_energy, types is missing"):
+        plot([file], tmp_path / "b.png")
+    whole = file.read_bytes()
+    for part in (b"", b"text", whole[: len(whole) // 2]):
+        file.write_bytes(part)
+        with pytest.raises(FileError, match=r"a\.npz: cannot be read"):
+            plot([file], tmp_path / "b.png")
