@@ -77,9 +77,9 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
 def _detail(path: Path) -> dict[str, np.ndarray]:
     """What ``dpmodel test --detail`` wrote of one system."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             values = dict(kept)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     lacking = {"types", *(f"predicted_{name}" for name in UNITS if name in values)} - values.keys()
     if lacking:

@@ -53,6 +53,18 @@ def expect_labels(script: Script, data: Mapping[str, Data]) -> None:
             )
 
 
+def expect_coordinates(script: Script, data: Mapping[str, Data]) -> None:
+    """Raise SettingError where drdq has another number of generalized coordinates than the loss says."""
+    for name, task in ((name, task) for name, task in script.tasks.items() if "gf" in task.loss.active):
+        given, place = task.loss.numb_generalized_coord, f"loss_dict.{name}" if script.multi else "loss"
+        both = [batches for batches in (data[name].train, data[name].valid) if batches is not None]
+        for source in [source for batches in both for source in batches.sources]:
+            drdq = source.system.frame(int(source.frames[0])).labels.get("drdq")
+            if drdq is not None and drdq.shape[-1] != given:
+                where = f"{source.system.path} has {drdq.shape[-1]} (drdq.npy)"
+                raise SettingError(f"{place}.numb_generalized_coord is {given}, but {where}")
+
+
 def _lacking(task: Task, batches: Batches) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The terms that no system has all labels of, and those labels."""
     known = [set(source.system.labels) for source in batches.sources]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, Tag, WithJsonSchema
 
 from dpmodel.kinds import Count, Index, Listed, OneOrMany, Seed, by_type
 from dpmodel.settings import ANY, Settings, setting
@@ -227,6 +227,7 @@ def _batch_size(value: Any) -> Any:
 BatchSize = Annotated[
     int | str | tuple[int, ...],
     PlainValidator(_batch_size),
+    PlainSerializer(lambda size: size),  # pydantic's own expects tuples where it made lists, and warns
     WithJsonSchema(
         {
             "anyOf": [

@@ -62,8 +62,9 @@ def test_archives_of_something_else(tmp_path: Path) -> None:
     np.savez(file, allow_pickle=False, energy=np.zeros(3))
     with pytest.raises(FileError, match=r"a\.npz: expected .* --detail', but predicted_energy, types is missing"):
         plot([file], tmp_path / "b.png")
-    whole = file.read_bytes()
-    for part in (b"", b"text", whole[: len(whole) // 2]):
+    whole, one = file.read_bytes(), tmp_path / "one.npy"
+    np.save(one, np.zeros(3))
+    for part in (b"", b"text", whole[: len(whole) // 2], one.read_bytes()):
         file.write_bytes(part)
         with pytest.raises(FileError, match=r"a\.npz: cannot be read"):
             plot([file], tmp_path / "b.png")

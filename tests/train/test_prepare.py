@@ -121,6 +121,14 @@ def test_atoms_at_the_same_place(folder: Path, place: str) -> None:
     assert f"{place}/set.000/coord.npy: frame 1: two atoms, or their periodic images" in str(result.exception)
 
 
+def test_another_number_of_generalized_coordinates(folder: Path) -> None:
+    np.save(folder / "train/set.000/drdq.npy", np.ones((4, 6 * 3 * 2)))
+    loss = {"start_pref_gf": 1.0, "limit_pref_gf": 1.0}
+    ready(script(folder / "train", loss={**loss, "numb_generalized_coord": 2}))
+    with pytest.raises(SettingError, match=r"loss\.numb_generalized_coord is 3, but .*train has 2"):
+        ready(script(folder / "train", loss={**loss, "numb_generalized_coord": 3}))
+
+
 def test_no_label_of_the_loss(folder: Path) -> None:
     for name in ("energy", "force", "virial"):
         (folder / f"train/set.000/{name}.npy").unlink()

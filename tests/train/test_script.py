@@ -140,6 +140,14 @@ def test_what_cannot_be_used(sections: dict[str, Any], message: str) -> None:
         read_script(single(**sections))
 
 
+@pytest.mark.parametrize("size", [3, "max:9", [1, 2]])
+def test_batch_sizes_are_written_as_they_were_read(size: Any) -> None:
+    script = read_script(single(training={"training_data": {"systems": ["a", "b"], "batch_size": size}}))
+    again = json.loads(json.dumps(script.content()))
+    assert again["training"]["training_data"]["batch_size"] == size
+    assert read_script(again).settings == script.settings
+
+
 def test_all_problems_at_once() -> None:
     with pytest.raises(SettingError, match="3 settings cannot be used"):
         read_script(single(loss={"a": 1}, learning_rate={"start_lr": -1}, training={"disp_freq": 0}))
