@@ -161,15 +161,13 @@ class Evaluator:
     def _function(self, what: str) -> Callable[..., Any]:
         rebuild, grad = self.rebuild, self.engine.grad_and_aux
         plain, sloped = self.engine.run(slope=False), self.engine.run(slope=True)
-
-        def share(s: dict[str, Array], graph: Graph, x: Array) -> EnergyForces:
-            return predict(rebuild(s), graph, x, grad, replace(sloped, exchange=self._exchange()))
-
+        if what == "share":
+            shared = replace(sloped, exchange=self._exchange())  # one for all steps: libraries keep what they are given
+            return lambda s, graph, x: predict(rebuild(s), graph, x, grad, shared)
         functions: dict[str, Callable[..., Any]] = {
             "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, plain),
             "describe": lambda s, graph, x: describe(rebuild(s), graph, x, plain),
             "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
-            "share": share,
             "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
             "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad, sloped),
         }

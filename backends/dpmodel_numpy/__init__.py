@@ -66,18 +66,22 @@ class Engine:
         return function
 
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
-        @primitive
-        def exchanged(x: np.ndarray, count: int) -> np.ndarray:
-            return forward(x, count)
-
-        defvjp(exchanged, lambda _, x, count: lambda slope: adjoint(slope, len(x)), argnums=(0,))
-        return exchanged
+        return lambda x, count: _exchanged(x, count, forward, adjoint)
 
     def run(self, slope: bool) -> Run:
         return Run() if slope else Run(group=CACHED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)
+
+
+@primitive
+def _exchanged(x: np.ndarray, count: int, forward: Transfer, adjoint: Transfer) -> np.ndarray:
+    del adjoint
+    return forward(x, count)
+
+
+defvjp(_exchanged, lambda _, x, count, forward, adjoint: lambda slope: adjoint(slope, len(x)), argnums=(0,))
 
 
 class NumpyBackend:

@@ -1,9 +1,12 @@
 """LAMMPS that Python drives: forces on any number of processes, its commands and units, and what it must refuse."""
 
+import gc
 import json
 import sys
 import time
+import weakref
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +18,7 @@ from dpmodel.errors import DpmodelError, FileError, InputError, NeighborOverflow
 from dpmodel.evaluator import Evaluator
 from dpmodel.interfaces.lammps import Pair, attach
 from dpmodel.interfaces.lammps.library import UNITS
+from dpmodel.io.model import write_model
 from dpmodel.model.predict import EnergyForces
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential, load
@@ -25,6 +29,7 @@ from lammps_systems import (
     System,
     expected,
     lammps_with,
+    model_file,
     ordered,
     potential,
     pressure,
@@ -237,6 +242,44 @@ def test_jax_compiles_a_trajectory_few_times() -> None:
     assert engine.compilations - first <= 1
 
 
+@pytest.mark.parametrize("backend", CHOSEN)
+def test_steps_leave_nothing_in_memory(backend: str) -> None:
+    """No functions or classes; Paddle leaves a list for every array that it is given, whoever gives it."""
+    lmp = lammps_with(System.random(3, np.diag([3.3, 3.4, 3.5]), seed=2))
+    attach(lmp, [potential(backend)], ["O", "H"])
+    lmp.commands_string("velocity all create 300 1\ntimestep 0.0001\nfix 1 all nve\nthermo 1000\nrun 20")
+    counts = []
+    for _ in range(2):
+        gc.collect()
+        counts.append(sum(issubclass(type(left), type | FunctionType) for left in gc.get_objects()))
+        lmp.command("run 60")
+    assert counts[1] - counts[0] < 60
+
+
+def test_a_model_goes_with_its_lammps(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.dp", model_file())
+    lmp = lammps_with(BOX)
+    pair = attach(lmp, tmp_path / "model.dp", ["O", "H"])
+    lmp.command("run 0")
+    evaluator = weakref.ref(pair.potentials[0].evaluator)
+    lmp.close()
+    del lmp, pair
+    gc.collect()
+    assert evaluator() is None
+
+
+def test_second_derivatives_by_lammps(tmp_path: Path) -> None:
+    """The command moves atoms outside of any run."""
+    lmp = lammps_with(BOX, setup="atom_modify map yes")
+    attach(lmp, potential(), ["O", "H"])
+    lmp.command(f"dynamical_matrix all regular 1e-4 file {tmp_path}/matrix")
+    hessian = expected(BOX, hessian=True).hessian[0].reshape(24, 24)
+    root = np.sqrt(np.repeat(np.array([15.999, 1.008])[BOX.types], 3))
+    right = hessian / np.outer(root, root)
+    found = np.loadtxt(tmp_path / "matrix").reshape(24, 24)
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-5 * np.abs(right).max())
+
+
 # --- model deviation ---
 
 
@@ -345,8 +388,11 @@ def test_what_cannot_be_used_is_refused() -> None:
     lmp = lammps_with(BOX)
     with pytest.raises(InputError, match="there is no model"):
         attach(lmp, [], ["O", "H"])
-    with pytest.raises(InputError, match="an element for each of the 2 atom types, got 1: O"):
-        attach(lmp, [potential()], ["O"])
+    for few in (["O"], "O"):
+        with pytest.raises(InputError, match="an element for each of the 2 atom types, got 1: O"):
+            attach(lmp, [potential()], few)
+    with pytest.raises(InputError, match="out_freq should be a positive number of steps, got 0"):
+        attach(lmp, [potential()] * 2, "O H", out_freq=0)
     with pytest.raises(
         InputError, match=r"'o' is an element which the model does not know: it knows O, H; did you mean 'O'"
     ):

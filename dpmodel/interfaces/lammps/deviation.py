@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpmodel.errors import FileError
+from dpmodel.errors import FileError, InputError
 from dpmodel.interfaces.deviation import force_deviation, summary, virial_deviation
 from dpmodel.interfaces.lammps.halo import Comm
 from dpmodel.xp import Array
@@ -29,6 +29,8 @@ class DeviationFile:
     _last: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"out_freq should be a positive number of steps, got {self.every}")
         self.path = self.path.absolute()  # a script may go to another folder
 
     def due(self, step: int) -> bool:

@@ -88,6 +88,7 @@ def attach(
         For what cannot be used; later, during a run, in the command that runs.
     """
     given = [models] if isinstance(models, str | PathLike | Potential) else models
+    elements = elements.split() if isinstance(elements, str) else elements  # as in pair_coeff
     potentials = [
         m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision) for m in given
     ]
@@ -158,7 +159,7 @@ class Pair:
     def _domain(self, n_local: int) -> Domain:
         found = atoms(self.lmp, n_local, self.length_unit)
         centre, end = pairs(self.lmp)
-        if not self.lmp.get_thermo("elapsed"):  # the first step of a run
+        if not (self.lmp.is_running and self.lmp.get_thermo("elapsed")):  # the first step of a run, or outside of runs
             self._check_list(found, n_local, centre, end)
         return domain(found, n_local, centre, end, self.cutoff, self.comm)
 
@@ -210,9 +211,9 @@ class Pair:
         """Stop LAMMPS: everywhere and at once, or, for a program that drives it alone, in the command that runs."""
         if self.exits:
             flush()
-            if not isinstance(error, DpmodelError):
+            if isinstance(error, Exception) and not isinstance(error, DpmodelError):
                 traceback.print_exception(error)
-            sys.stderr.write(f"error: step {step}: {error or type(error).__name__}\n")
+            sys.stderr.write(f"error: step {step}: {str(error) or type(error).__name__}\n")
             abort(self.comm, 2)
         self._error = error
         self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
