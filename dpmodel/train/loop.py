@@ -54,8 +54,8 @@ class Training:
         self.script, self.data, self.engine, self.processes = script, data, engine, processes or Alone()
         self.step, self.n_steps = start.step, number_of_steps(script, data)
         self.learner = Learner(script, start.models, engine, self.processes)
-        if start.optimizer:  # parameters that it does not know were not trained before
-            self.learner.optimizer.load(self.learner.optimizer.state() | start.optimizer)
+        if start.optimizer:
+            self.learner.optimizer.load(_over(self.learner.optimizer.state(), start.optimizer))
         self._rate = schedule(script.settings.learning_rate, self.n_steps)
         self._turns = Turns(task_shares(script, data), script.training.first_seed)
         self._selections = {name: selection(task.model) for name, task in script.tasks.items()}
@@ -210,7 +210,7 @@ class Average:
     def __init__(self, learner: Learner, decay: float, start: Mapping[str, Any]) -> None:
         self._learner, self._engine = learner, learner.engine
         now = {key: self._engine.numpy(value) for key, value in learner.optimizer.parameters.items()}
-        self.parameters = {key: self._engine.native(np.array(start.get(key, now[key]))) for key in now}
+        self.parameters = {key: self._engine.native(value) for key, value in _over(now, start).items()}
 
         def move(old: dict[str, Array], new: dict[str, Array]) -> dict[str, Array]:
             return {k: old[k] * decay + new[k] * (1.0 - decay) for k in old}
@@ -224,6 +224,11 @@ class Average:
     def state(self) -> dict[str, Any]:
         """The averages in NumPy arrays."""
         return {key: self._engine.numpy(value) for key, value in self.parameters.items()}
+
+
+def _over(now: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """``now`` with what a file ``kept`` of it, in the precision of now; what that lacks was not trained before."""
+    return {name: np.asarray(kept.get(name, value), dtype=value.dtype) for name, value in now.items()}
 
 
 def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:

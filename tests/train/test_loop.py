@@ -141,6 +141,24 @@ def test_restart_is_exact(folder: Path, name: str) -> None:
     assert read_curve("lcurve.out")["step"] == [1, 2, 4, 6]
 
 
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.slow), "paddle"])
+def test_a_run_goes_on_in_another_precision(folder: Path, name: str) -> None:
+    settings = given(enable_ema=True)
+    ready(settings).run()
+    precise = final(ready(settings, restart=Path("model.ckpt-3.pt")))
+    for section in ("descriptor", "fitting_net"):
+        settings["model"] = settings["model"] | {section: settings["model"][section] | {"precision": "float32"}}
+    rough = ready(settings, name, restart=Path("model.ckpt-3.pt"))
+    assert rough._average is not None
+    parameters = rough.learner.optimizer.parameters
+    assert {rough.engine.numpy(value).dtype for value in parameters.values()} == {np.dtype(np.float32)}
+    for kept in (final(rough), rough._average.state()):
+        assert all(kept[key].dtype == np.float32 for key in parameters)
+    for key, value in final(rough).items():
+        np.testing.assert_allclose(value, precise[key], rtol=1e-7, atol=1e-12, err_msg=key)
+    assert rough.run()
+
+
 def test_runs_repeat_themselves(folder: Path) -> None:
     one, two = ready(given()), ready(given())
     one.run()
