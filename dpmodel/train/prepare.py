@@ -14,7 +14,16 @@ from dpmodel.train.checks import expect_coordinates, expect_labels, expect_numbe
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
-from dpmodel.train.start import Data, fresh_models, loaded_models, look, open_data, settle, settled_by_file
+from dpmodel.train.start import (
+    Data,
+    fresh_models,
+    loaded_models,
+    look,
+    open_data,
+    settle,
+    settled_by_file,
+    tell_differences,
+)
 
 Tell = Callable[[str], None]
 
@@ -134,7 +143,9 @@ class _Pretrained:
         """``fresh`` models with the parameters of the file, their bias fitted to the data."""
         result = {}
         for name, choice in self._choices.items():
-            made = adapted(fresh[name], self._files[choice.branch], choice.head, self._path)
+            theirs = self._files[choice.branch]
+            made = adapted(fresh[name], theirs, choice.head, self._path)
+            tell_differences(made.settings, theirs.settings, self._path, head=choice.head)
             if choice.refit:
                 frames = data[name].train.first(self.script.tasks[name].model.data_stat_nbatch)
                 made = with_fitted_bias(made, frames, engine)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import or_
+from typing import Any
 
 import numpy as np
 
@@ -187,9 +188,33 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
                 f"{path}: {name} has shape {theirs}, but the input's model wants {ours} (None: no such array);"
                 " the out.json of its run has the model that fits"
             )
+    tell_differences(task.model, file.settings, path)
     arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
     extras = file.extras | {"model_def_script": task.model.model_dump()}
     return replace(file, settings=task.model, model=Rebuilder(mould)(arrays), extras=extras)
+
+
+UNREAD = ("seed", "trainable", "precision")  # settings that do not change what a model means
+
+
+def tell_differences(ours: ModelSettings, theirs: ModelSettings, path: str, *, head: bool = True) -> None:
+    """Warn of settings of descriptor and fitting net that are not those of the parameters' file; the input's count."""
+    parts = ("descriptor", "fitting_net") if head else ("descriptor",)
+    mine, others = (_flat({part: s.model_dump()[part] for part in parts}) for s in (ours, theirs))
+    lines = [f"{key} is {mine[key]}, there {others[key]}" for key in mine if mine[key] != others.get(key, mine[key])]
+    if lines:
+        warnings.warn(f"{path} has other settings than the input, which counts: {'; '.join(lines)}", stacklevel=2)
+
+
+def _flat(section: Mapping[str, Any], path: str = "model") -> dict[str, Any]:
+    """Settings by their dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}.{key}")
+        elif key not in UNREAD:
+            found[f"{path}.{key}"] = value
+    return found
 
 
 def settled_by_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:

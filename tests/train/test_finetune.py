@@ -17,7 +17,7 @@ from dpmodel.train.checkpoint import Checkpoint, write
 from dpmodel.train.loop import Training
 from dpmodel.train.prepare import Origin, prepare
 from dpmodel.train.script import read_script
-from small_water import MODEL, script, write_system
+from small_water import BLOCK, DESCRIPTOR, MODEL, THREE, script, write_system
 
 ENGINE = backend("numpy").engine()
 
@@ -171,3 +171,20 @@ def test_several_tasks(folder: Path) -> None:
     assert {path for path in given if path.startswith("descriptor.")} <= equal(found["new"], given)
     with pytest.raises(SettingError, match="model-branch is for single-task"):
         prepare(read_script(data), ENGINE, Origin(finetune=Path("two.pt"), branch="A"))
+
+
+OTHER = {**DESCRIPTOR, "repinit": {**BLOCK, **THREE, "rcut": 4.5}, "trainable": False, "seed": 4}
+ORIGINS = [Origin(finetune=Path("one.pt")), Origin(init_model=Path("one.pt")), Origin(restart=Path("one.pt"))]
+
+
+@pytest.mark.parametrize("origin", ORIGINS, ids=["finetune", "init_model", "restart"])
+def test_settings_that_are_not_those_of_the_file(folder: Path, origin: Origin) -> None:
+    data = read_script(script(Path("data"), model={"descriptor": OTHER}))
+    told = r"one\.pt has other settings .*: model\.descriptor\.repinit\.rcut is 4\.5, there 4\.0$"
+    with pytest.warns(UserWarning, match=told):
+        run = prepare(data, ENGINE, origin)
+    assert run.script.tasks["Default"].model.descriptor.repinit.rcut == 4.5
+
+
+def test_a_new_head_may_have_any_settings(folder: Path) -> None:
+    ready("one.pt", {"fitting_net": {"neuron": [7], "activation_function": "gelu"}}, branch="RANDOM")
