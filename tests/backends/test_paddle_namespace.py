@@ -21,6 +21,7 @@ EAGER, STATIC = (dpmodel_paddle.backend.engine("cpu", compile=wanted) for wanted
 
 ROWS = np.array([2, 0, 0, 1])
 SMOOTH: dict[str, Callable[[Any, Any], Any]] = {  # of x (3, 4), between 0.5 and 1.5
+    "abs": lambda xp, x: xp.abs(x - 1.0),
     "astype": lambda xp, x: xp.astype(x, xp.float32) if x.dtype == xp.float64 else xp.astype(x, xp.float64),
     "astype, no copy": lambda xp, x: xp.astype(x, x.dtype, copy=False),
     "broadcast_to": lambda xp, x: xp.broadcast_to(x[:, None, :], (3, 2, 4)),
@@ -53,6 +54,7 @@ SMOOTH: dict[str, Callable[[Any, Any], Any]] = {  # of x (3, 4), between 0.5 and
 OTHER: dict[str, Callable[[Any, Any], Any]] = {
     "arange": lambda xp, x: xp.arange(5, dtype=xp.int64),
     "argsort": lambda xp, x: xp.argsort(xp.where(x > 1.0, 1.0, x), axis=1, stable=True),
+    "equal": lambda xp, x: xp.equal(xp.astype(x, xp.int64), xp.astype(x * x, xp.int64)),
     "eye": lambda xp, x: xp.eye(3, **like(x)),
     "floor": lambda xp, x: xp.floor(x * 10.0),
     "full of integers": lambda xp, x: xp.full((2, 1), -1, dtype=xp.int64),
