@@ -307,6 +307,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {spelt[near[0]]!r}?" if near else ""
 
 
+def by_path(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a dumped section by their dotted paths."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from by_path(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _move(data: dict[str, Any], old: str, new: str, problems: list[Problem]) -> None:
     """Move ``data[old]`` to the dotted path ``new``, unless something is there."""
     value, (*sections, name) = data.pop(old), new.split(".")

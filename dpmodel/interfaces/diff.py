@@ -1,7 +1,7 @@
 """``dpmodel diff``: what two model files do not have in common."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.module import state
+from dpmodel.settings import by_path
 
 ABSENT = "-"
 
@@ -78,7 +79,7 @@ def diff_files(a: Path, b: Path, head_a: str | None = None, head_b: str | None =
 
 def diff(a: ModelFile, b: ModelFile) -> Differences:
     """The differences of two models: settings by path, arrays by path."""
-    ours, theirs = (dict(_flat(f.settings.model_dump())) | {"min_nbor_dist": f.min_pair_distance} for f in (a, b))
+    ours, theirs = (dict(by_path(f.settings.model_dump())) | {"min_nbor_dist": f.min_pair_distance} for f in (a, b))
     settings = [
         SettingDifference(path, ours.get(path, ABSENT), theirs.get(path, ABSENT))
         for path in ours | theirs
@@ -87,14 +88,6 @@ def diff(a: ModelFile, b: ModelFile) -> Differences:
     left, right = state(a.model), state(b.model)
     found = (_array(path, left.get(path), right.get(path)) for path in left | right)
     return Differences(settings, [difference for difference in found if difference is not None])
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import or_
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
+from dpmodel.settings import by_path
 from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
 from dpmodel.train.neighbors import Crowding, crowding_of, resolved, too_few
@@ -200,21 +200,11 @@ UNREAD = ("seed", "trainable", "precision")  # settings that do not change what 
 def tell_differences(ours: ModelSettings, theirs: ModelSettings, path: str, *, head: bool = True) -> None:
     """Warn of settings of descriptor and fitting net that are not those of the parameters' file; the input's count."""
     parts = ("descriptor", "fitting_net") if head else ("descriptor",)
-    mine, others = (_flat({part: s.model_dump()[part] for part in parts}) for s in (ours, theirs))
-    lines = [f"{key} is {mine[key]}, there {others[key]}" for key in mine if mine[key] != others.get(key, mine[key])]
+    mine, others = (dict(by_path({part: s.model_dump()[part] for part in parts}, "model.")) for s in (ours, theirs))
+    known = [key for key in mine if key in others and key.rpartition(".")[2] not in UNREAD]
+    lines = [f"{key} is {mine[key]}, there {others[key]}" for key in known if mine[key] != others[key]]
     if lines:
         warnings.warn(f"{path} has other settings than the input, which counts: {'; '.join(lines)}", stacklevel=2)
-
-
-def _flat(section: Mapping[str, Any], path: str = "model") -> dict[str, Any]:
-    """Settings by their dotted path."""
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{path}.{key}")
-        elif key not in UNREAD:
-            found[f"{path}.{key}"] = value
-    return found
 
 
 def settled_by_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:
