@@ -12,7 +12,7 @@ import time
 from water import MEDIUM, water
 
 from dpmodel.backend import backend
-from dpmodel.compression.tables import compress
+from dpmodel.edit.compression import compress
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings

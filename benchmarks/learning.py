@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from dpmodel.backend import backend as find_backend
-from dpmodel.interfaces.accuracy import test_systems, total
+from dpmodel.cli.accuracy import evaluate_systems, total
 from dpmodel.potential import Potential
 from dpmodel.train.curve import read_curve
 from dpmodel.train.prepare import prepare
@@ -62,7 +62,7 @@ def _train(given: dict[str, Any], name: str) -> tuple[float, float, float]:
             seconds = (time.perf_counter() - start) / run.n_steps
             potential = Potential(run.models()[SINGLE], find_backend(name).engine())
             systems = given["training"]["validation_data"]["systems"]
-            forces = total(test_systems(potential, systems, None, None, Console(quiet=True))).errors["force"]
+            forces = total(evaluate_systems(potential, systems, None, None, Console(quiet=True))).errors["force"]
             return read_curve("lcurve.out")["rmse_f_val"][-1], forces.rmse, seconds
         finally:
             os.chdir(before)

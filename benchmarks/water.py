@@ -29,7 +29,7 @@ MEDIUM: dict[str, Any] = {
 
 def water(n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions (n, 3), types (n,) and cell (3, 3) of liquid water, a frame of the example data repeated; angstrom."""
-    coords = np.load(DATA / "set.000" / "coord.npy", mmap_mode="r")[0].reshape(-1, 3)
+    positions = np.load(DATA / "set.000" / "coord.npy", mmap_mode="r")[0].reshape(-1, 3)
     cell = np.load(DATA / "set.000" / "box.npy", mmap_mode="r")[0].reshape(3, 3)
     types = np.loadtxt(DATA / "type.raw", dtype=int)
     copies = n_atoms // len(types)
@@ -39,7 +39,7 @@ def water(n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for factor in prime_factors(copies):  # the largest ones first, each along the shortest side
         times[np.argmin(times * np.diag(cell))] *= factor
     shifts = np.stack(np.meshgrid(*map(np.arange, times), indexing="ij"), -1).reshape(-1, 3) @ cell
-    return (coords + shifts[:, None]).reshape(-1, 3), np.tile(types, copies), cell * times[:, None]
+    return (positions + shifts[:, None]).reshape(-1, 3), np.tile(types, copies), cell * times[:, None]
 
 
 def prime_factors(n: int) -> list[int]:

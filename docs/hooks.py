@@ -11,7 +11,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
         markdown = markdown.replace("<!-- settings -->", reference(ModelSettings, "model"))
     if "<!-- training settings -->" in markdown:
-        from dpmodel.interfaces.schema import training_reference
+        from dpmodel.cli.schema import training_reference
 
         markdown = markdown.replace("<!-- training settings -->", training_reference())
     if "<!-- capabilities -->" in markdown:

@@ -2,7 +2,7 @@
 
 import dpmodel
 potential = dpmodel.load("water.dp", backend="torch")
-p = potential.evaluate(coords, types, cell)
+p = potential.evaluate(positions, types, cell)
 p.energy, p.forces, p.virial
 """
 

@@ -1,6 +1,6 @@
 """``python -m dpmodel`` is the command ``dpmodel``."""
 
-from dpmodel.interfaces.cli import main
+from dpmodel.cli.app import main
 
 if __name__ == "__main__":
     main()

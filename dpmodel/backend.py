@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dpmodel.errors import BackendError
-from dpmodel.run import Exchange, Run
+from dpmodel.execution import Exchange, Execution
 from dpmodel.xp import Array
 
 GROUP = "dpmodel.backends"
@@ -83,7 +83,7 @@ class Engine(Protocol):
             If functions that leave the library cannot be part of what this engine compiles.
         """
 
-    def run(self, slope: bool) -> Run:
+    def run(self, slope: bool) -> Execution:
         """How a model is best run here, with derivatives to be taken (``slope``) or without."""
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:

@@ -22,7 +22,7 @@ class BackendError(DpmodelError):
 
 
 class NeighborOverflowWarning(UserWarning):
-    """An atom has more neighbours than the model keeps; the farthest ones are ignored."""
+    """An atom has more neighbors than the model keeps; the farthest ones are ignored."""
 
 
 class TrainingError(DpmodelError):

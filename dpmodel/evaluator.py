@@ -7,11 +7,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bucket import Sizes, bucket, places, rounded_sizes, spread
 from dpmodel.data.graph import build_graph, flat_positions
+from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError
+from dpmodel.execution import Exchange
+from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.heads import HEADS
 from dpmodel.model.predict import (
@@ -23,8 +25,6 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
-from dpmodel.run import Exchange
-from dpmodel.types import Graph
 from dpmodel.xp import Array
 
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
@@ -73,10 +73,10 @@ class Halo(Protocol):
     """Processes that share a system, and the rows of an array that each has of the others' atoms."""
 
     def forward(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """(N, ...) of the centres to (count, ...), the ghosts' rows fetched from their owners."""
+        """(N, ...) of the centers to (count, ...), the ghosts' rows fetched from their owners."""
 
     def adjoint(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """(A, ...) to (count, ...) of the centres, with what other processes have in the rows of their ghosts."""
+        """(A, ...) to (count, ...) of the centers, with what other processes have in the rows of their ghosts."""
 
 
 class Evaluator:
@@ -126,7 +126,7 @@ class Evaluator:
 
     def share(self, graph: Graph, positions: np.ndarray, halo: Halo) -> EnergyForces:
         """What this process computes of a system that it shares with others, in NumPy arrays: the energies of its
-        centres, and what they do to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
+        centers, and what they do to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
 
         All processes have to call this together.  Sizes that are rounded never shrink: a trajectory is soon done with
         compiling.
@@ -135,9 +135,9 @@ class Evaluator:
         padded = graph
         if self.engine.rounds_shapes:
             self._sizes = rounded_sizes(graph, self.selection, self._sizes)
-            padded = bucket(graph, self.selection, self._sizes)
-        place = places(graph, len(padded.neighbors))
-        results = self._run("share", padded, spread(positions, graph, padded))
+            padded = pad_graph(graph, self.selection, self._sizes)
+        place = padded_index(graph, len(padded.neighbors))
+        results = self._run("share", padded, pad_rows(positions, graph, padded))
         found = EnergyForces(*map(self.engine.numpy, results))
         return found._replace(
             atom_energy=found.atom_energy[: len(graph.neighbors)],
@@ -149,8 +149,8 @@ class Evaluator:
         """One of the core's functions on the engine; ``more`` are further arrays with a row an atom."""
         if not self.engine.rounds_shapes:
             return self._run(what, graph, positions, *more)
-        padded = bucket(graph, self.selection)
-        return self._run(what, padded, *(spread(x, graph, padded) for x in (positions, *more)))
+        padded = pad_graph(graph, self.selection)
+        return self._run(what, padded, *(pad_rows(x, graph, padded) for x in (positions, *more)))
 
     def _run(self, what: str, graph: Graph, *rows: np.ndarray) -> Any:
         if what not in self._prepared:

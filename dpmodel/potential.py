@@ -10,9 +10,12 @@ from rich.progress import Progress
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
-from dpmodel.compression.tables import compress as tabulate
 from dpmodel.data.structure import Structure, from_ase, structures
 from dpmodel.data.systems import System, find_systems
+from dpmodel.edit.bias import change_bias as rebiased
+from dpmodel.edit.compression import compress as tabulate
+from dpmodel.edit.type_map import change_type_map as retyped
+from dpmodel.edit.verified_save import write_checked
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.evaluator import Evaluator, Prediction, Wants, stack
 from dpmodel.io.deepmd import ModelFile
@@ -21,10 +24,7 @@ from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
-from dpmodel.surgery.bias import change_bias as rebiased
-from dpmodel.surgery.guard import write_checked
-from dpmodel.surgery.type_map import change_type_map as retyped
-from dpmodel.train.statistics import statistics, with_statistics
+from dpmodel.statistics.environment import statistics, with_statistics
 
 
 def load(
@@ -147,7 +147,7 @@ def change_bias(
     energies : dict, optional
         The output bias by the name of the type, eV; types that are not named keep theirs.
     systems : list of path, optional
-        Instead: labelled data, whose energies the model should have on average, by least squares.
+        Instead: labeled data, whose energies the model should have on average, by least squares.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def with_precision(file: ModelFile, precision: str) -> ModelFile:
 class Potential:
     """A model ready to evaluate structures; make one with ``dpmodel.load`` or ``dpmodel.create``.
 
-    ``settings``: everything the model was built from.  ``strict``: more neighbours than the model keeps are an error,
+    ``settings``: everything the model was built from.  ``strict``: more neighbors than the model keeps are an error,
     not a warning.
     """
 
@@ -214,7 +214,7 @@ class Potential:
 
     def evaluate(
         self,
-        coords: Any,
+        positions: Any,
         types: Any,
         cell: Any = None,
         *,
@@ -229,7 +229,7 @@ class Potential:
 
         Parameters
         ----------
-        coords : (n, 3) or (nf, n, 3)
+        positions : (n, 3) or (nf, n, 3)
             Positions, angstrom.
         types : (n,) or (nf, n) int
             Index into ``type_map``; -1 for virtual atoms.
@@ -243,7 +243,7 @@ class Potential:
             Forces and virial too.
         atom_virial : bool or str
             The virial's split among atoms, which is not unique: True or "edges" gives each edge's share to the
-            neighbour it ends on, unchanged by translations; "dense" is deepmd-kit's (spec model.md 4.4).
+            neighbor it ends on, unchanged by translations; "dense" is deepmd-kit's (spec model.md 4.4).
         hessian : bool
             Second derivatives too; they take 3 n times as long as the forces.
 
@@ -254,7 +254,7 @@ class Potential:
         """
         wants = Wants.of(forces, atom_virial, hessian)
         frames = structures(
-            coords, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
+            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
         )
         parts = self.evaluator.evaluate(frames, wants, strict=self.strict)
         return stack([prediction for part in parts for prediction in part])
@@ -284,9 +284,9 @@ class Potential:
                 bar.update(task, completed=len(done))
         return done
 
-    def describe(self, coords: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
+    def describe(self, positions: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
         """The descriptor of each atom, (nf, n, dim) float64, dimensionless; arguments as for ``evaluate``."""
-        frames = structures(coords, types, cell, pbc, type_map=self.type_map)
+        frames = structures(positions, types, cell, pbc, type_map=self.type_map)
         return self.evaluator.describe(frames, strict=self.strict)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:

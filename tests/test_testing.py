@@ -18,7 +18,7 @@ import dpmodel.ops.geometry as geometry
 from dpmodel.backend import Engine, backend, installed
 from dpmodel.dpa2.local_attention import LocalAttention
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots
-from dpmodel.dpa2.repinit import Repinit, Surroundings
+from dpmodel.dpa2.repinit import EnvironmentEmbedding, Repinit
 from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.errors import BackendError, SettingError
 from dpmodel.io.model import read_model
@@ -89,7 +89,7 @@ def with_energies(path: Path) -> Callable[..., Any]:
         graph, edges = graph_from_lists(types, nlist, mapping, coord, selection(file.settings))
 
         def total(x: Any) -> tuple[Any, Any]:
-            vectors = gather(x, edges.source) - gather(x, edges.centre)[:, None, :] + edges.far
+            vectors = gather(x, edges.source) - gather(x, edges.center)[:, None, :] + edges.far
             atom_energy = file.model(graph, vectors)[:, 0]
             return atom_energy.sum(), atom_energy
 
@@ -182,7 +182,7 @@ def no_leak(right: Any, near: Any, *args: Any) -> Any:
 
 
 def without_diagonal(right: Any, block: Any, near: Any, table: Any) -> Any:
-    """Pairs of different neighbours only."""
+    """Pairs of different neighbors only."""
     alone = np.eye(near.occupied.shape[1], dtype=bool)[:, None, :] & near.occupied
     same = sum(right(block, near._replace(occupied=mask), table) for mask in alone)
     return right(block, near, table) - same
@@ -220,7 +220,7 @@ MISTAKES: dict[str, tuple[Change, set[str], list[set[str]]]] = {
     "nsel without square root": (method(Repformer, "slots", no_square_root), {"g1", "rot_mat"}, []),
     "switch": (lambda: patch.object(geometry, "switch", lambda *a: RIGHT_SWITCH(*a) ** 2), {"switch"}, []),
     "no protection": (lambda: patch.object(repinit, "environment", unprotected), {"rows"}, [{"env_protection"}]),
-    "padding rows": (method(Surroundings, "look", no_leak), {"repinit", "three_body"}, [{"set_davg_zero"}]),
+    "padding rows": (method(EnvironmentEmbedding, "look", no_leak), {"repinit", "three_body"}, [{"set_davg_zero"}]),
     "three-body diagonal": (method(ThreeBody, "__call__", without_diagonal), {"three_body"}, [{"use_three_body"}]),
 }
 

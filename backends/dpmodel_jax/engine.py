@@ -11,7 +11,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import Exchange, Rows, Run
+from dpmodel.execution import Exchange, Execution, Rows
 from dpmodel.xp import Array
 
 Function = Callable[..., Any]
@@ -39,13 +39,13 @@ def in_turn(function: Rows, rows: Sequence[Array], size: int) -> tuple[Array, ..
     return tuple(x.reshape(groups * size, *x.shape[2:])[:count] for x in found)
 
 
-def grouped(platform: str | None = None) -> Run:
+def grouped(platform: str | None = None) -> Execution:
     """Groups of atoms, recomputed where derivatives are taken: a tenth of the memory for twice the compilation.
 
     Forces are no slower for it, as 48 atoms fit the cache of a processor; other devices want much to do at once.
     """
     platform = platform or jax.default_backend()
-    return Run(group=48 if platform == "cpu" else 1024, loop=in_turn, checkpoint=jax.checkpoint)
+    return Execution(group=48 if platform == "cpu" else 1024, loop=in_turn, checkpoint=jax.checkpoint)
 
 
 class Engine:
@@ -101,9 +101,9 @@ class Engine:
         exchanged.defvjp(remember, back)
         return exchanged
 
-    def run(self, slope: bool) -> Run:
+    def run(self, slope: bool) -> Execution:
         del slope  # what is never differentiated is never recomputed
-        return grouped(self._device.platform) if self.rounds_shapes else Run()
+        return grouped(self._device.platform) if self.rounds_shapes else Execution()
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Any:
         from dpmodel_jax.optimizer import Optimizer  # optax is wanted by those who train

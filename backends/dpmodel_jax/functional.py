@@ -5,7 +5,7 @@
     model = dpmodel_jax.join(params, fixed)
 
 Graphs come from ``dpmodel.data.graph.build_graph``; NumPy arrays will do.  Every new set of shapes is compiled anew:
-``dpmodel.data.bucket.bucket`` makes them few.
+``dpmodel.data.padding.bucket`` makes them few.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ import numpy as np
 
 from dpmodel.dpa2.descriptor import Description
 from dpmodel.errors import BackendError, InputError
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model import predict
 from dpmodel.model.model import Model
 from dpmodel.model.predict import EnergyForces
 from dpmodel.module import Rebuilder, arrays
-from dpmodel.run import Run
-from dpmodel.types import Graph
 from dpmodel_jax.engine import grad_and_aux
 
 State = dict[str, jax.Array]
@@ -59,7 +59,9 @@ def join(params: State, fixed: Fixed) -> Model:
     return fixed.structure({path: np.array(value) for path, value in (params | fixed.buffers).items()})
 
 
-def apply(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> EnergyForces:
+def apply(
+    params: State, fixed: Fixed, graph: Graph, positions: Any, execution: Execution | None = None
+) -> EnergyForces:
     """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
 
     ``run``: ``dpmodel_jax.grouped()`` bounds the memory where there are hundreds of atoms.
@@ -74,17 +76,21 @@ def apply(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | 
     model, graph, positions = _prepare(params, fixed, graph, positions)
     if model.fitting.kind != "ener":
         raise InputError(f"apply is for energy models, this is a {model.fitting.kind} model: use atomic_output")
-    return predict.predict(model, graph, positions, grad_and_aux, run)
+    return predict.predict(model, graph, positions, grad_and_aux, execution)
 
 
-def atomic_output(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> jax.Array:
-    """Output of each centre, (N, ...), of a model of any kind, without derivatives; raises as ``apply``."""
-    return predict.atomic_output(*_prepare(params, fixed, graph, positions), run)
+def atomic_output(
+    params: State, fixed: Fixed, graph: Graph, positions: Any, execution: Execution | None = None
+) -> jax.Array:
+    """Output of each center, (N, ...), of a model of any kind, without derivatives; raises as ``apply``."""
+    return predict.atomic_output(*_prepare(params, fixed, graph, positions), execution)
 
 
-def describe(params: State, fixed: Fixed, graph: Graph, positions: Any, run: Run | None = None) -> Description:
+def describe(
+    params: State, fixed: Fixed, graph: Graph, positions: Any, execution: Execution | None = None
+) -> Description:
     """The descriptor alone; raises as ``apply``."""
-    return predict.describe(*_prepare(params, fixed, graph, positions), run)
+    return predict.describe(*_prepare(params, fixed, graph, positions), execution)
 
 
 def _prepare(params: State, fixed: Fixed, graph: Graph, positions: Any) -> tuple[Model, Graph, jax.Array]:

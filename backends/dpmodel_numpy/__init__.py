@@ -17,7 +17,7 @@ from autograd.tracer import isbox
 
 from dpmodel.backend import AdamRule, Alone, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Exchange, Run
+from dpmodel.execution import CACHED, Exchange, Execution
 from dpmodel.xp import register_namespace
 from dpmodel_numpy import namespace
 from dpmodel_numpy.optimizer import Optimizer
@@ -68,8 +68,8 @@ class Engine:
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
         return lambda x, count: _exchanged(x, count, forward, adjoint)
 
-    def run(self, slope: bool) -> Run:
-        return Run() if slope else Run(group=CACHED)
+    def run(self, slope: bool) -> Execution:
+        return Execution() if slope else Execution(group=CACHED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)

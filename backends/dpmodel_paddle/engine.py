@@ -7,7 +7,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Exchange, Run
+from dpmodel.execution import CACHED, Exchange, Execution
 from dpmodel_paddle.arrays import to_numpy, to_tensor
 from dpmodel_paddle.derivative import checkpoint, grad_and_aux
 from dpmodel_paddle.optimizer import Optimizer
@@ -61,8 +61,8 @@ class Engine:
 
         return Exchanged.apply
 
-    def run(self, slope: bool) -> Run:
-        return Run() if slope or self.rounds_shapes else Run(group=CACHED)
+    def run(self, slope: bool) -> Execution:
+        return Execution() if slope or self.rounds_shapes else Execution(group=CACHED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.run import CACHED, Exchange, Rows, Run
+from dpmodel.execution import CACHED, Exchange, Execution, Rows
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
@@ -43,7 +43,7 @@ def _is_transformed() -> bool:
 
 
 def in_turn(function: Rows, rows: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
-    """``dpmodel.run.in_turn`` with a split: the derivative of a slice fills an array as large as what was sliced."""
+    """``dpmodel.execution.in_turn`` with a split: the derivative of a slice fills an array as large as the whole."""
     parts = [function(*group) for group in zip(*[torch.split(x, size) for x in rows], strict=True)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
@@ -98,11 +98,11 @@ class Engine:
 
         return Exchanged.apply
 
-    def run(self, slope: bool) -> Run:
+    def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:
-            return Run()
+            return Execution()
         size = (48 if slope else CACHED) * torch.get_num_threads() if self._device.type == "cpu" else REMEMBERED
-        return Run(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED)
+        return Execution(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)

@@ -19,11 +19,11 @@ from torch.utils import _pytree as pytree
 
 from dpmodel.dpa2.descriptor import Description
 from dpmodel.errors import InputError
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model import predict
 from dpmodel.model.predict import EnergyForces
 from dpmodel.module import convert, is_module
-from dpmodel.run import Run
-from dpmodel.types import Graph
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.engine import grad_and_aux
 
@@ -86,7 +86,7 @@ def _content(held: Any) -> Any:
 class Model(Module):
     """A model; ``Model(build(settings))`` or ``Model(potential.model)``."""
 
-    def forward(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> EnergyForces:
+    def forward(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> EnergyForces:
         """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
 
         Raises
@@ -98,17 +98,17 @@ class Model(Module):
         model = self.pure()
         if model.fitting.kind != "ener":
             raise InputError(f"this is a {model.fitting.kind} model, which has no forces: use atomic_output")
-        return predict.predict(model, graph, positions, grad_and_aux, run)
+        return predict.predict(model, graph, positions, grad_and_aux, execution)
 
-    def atomic_output(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> torch.Tensor:
-        """Output of each centre, (N, ...), of a model of any kind; raises as ``forward``."""
+    def atomic_output(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> torch.Tensor:
+        """Output of each center, (N, ...), of a model of any kind; raises as ``forward``."""
         _check(graph, positions)
-        return predict.atomic_output(self.pure(), graph, positions, run)
+        return predict.atomic_output(self.pure(), graph, positions, execution)
 
-    def describe(self, graph: Graph, positions: torch.Tensor, run: Run | None = None) -> Description:
+    def describe(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> Description:
         """The descriptor alone; raises as ``forward``."""
         _check(graph, positions)
-        return predict.describe(self.pure(), graph, positions, run)
+        return predict.describe(self.pure(), graph, positions, execution)
 
 
 def _check(graph: Graph, positions: torch.Tensor) -> None:

@@ -1,1 +1,1 @@
-"""Structures, their neighbours and the graphs that models are given."""
+"""Structures, their neighbors and the graphs that models are given."""

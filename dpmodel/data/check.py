@@ -60,7 +60,7 @@ def _look(report: Report, system: System, i: int, too_close: float, absurd_force
         k = int(edges.distance.argmin())
         report.shortest = min(report.shortest, float(edges.distance[k]))
         if edges.distance[k] < too_close:
-            pair = f"atoms {edges.centre[k]} and {edges.neighbor[k]}"
+            pair = f"atoms {edges.center[k]} and {edges.neighbor[k]}"
             report.problems.append(f"{where}: {pair} are {edges.distance[k]:.3g} angstrom apart")
     if "force" in frame.labels:
         size = np.linalg.norm(frame.labels["force"], axis=1) * (s.types >= 0)

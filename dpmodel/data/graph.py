@@ -13,7 +13,7 @@ import numpy as np
 from dpmodel.data.neighbors import ROUNDING, Edges, Pairs, by_distance, find_pairs, measure
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError, NeighborOverflowWarning
-from dpmodel.types import Graph
+from dpmodel.graph import Graph
 from dpmodel.xp import Array
 
 Names = Callable[[int], str]  # what the user calls an atom
@@ -22,7 +22,7 @@ COINCIDING = 1e-6  # angstrom: atoms closer than this are at the same place
 
 
 class Block(NamedTuple):
-    """Which neighbours one block looks at: the ``nsel`` nearest within ``cutoff`` angstrom."""
+    """Which neighbors one block looks at: the ``nsel`` nearest within ``cutoff`` angstrom."""
 
     cutoff: float
     nsel: int
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which neighbours a model looks at.
+    """Which neighbors a model looks at.
 
     ``pair_exclude``: pairs of types that do not see each other (the model's ``pair_exclude_types``).
     ``truncate``: keep the ``nsel`` nearest only, as deepmd-kit does, rather than all within the cutoff.
@@ -65,15 +65,15 @@ class Selection:
 
 
 class Layout(NamedTuple):
-    """Where edges go on the padded neighbour axis: edge ``order[k]`` to ``[row[k], slot[k]]``."""
+    """Where edges go on the padded neighbor axis: edge ``order[k]`` to ``[row[k], slot[k]]``."""
 
     order: Array  # (k,) int
     row: Array  # (k,) int
     slot: Array  # (k,) int
-    width: int  # of the neighbour axis
+    width: int  # of the neighbor axis
 
     def padded(self, values: Array, empty: Array) -> Array:
-        """(N, n, ...): ``values`` (p, ...) of the edges in their slots, the centre's ``empty`` (N, ...) elsewhere."""
+        """(N, n, ...): ``values`` (p, ...) of the edges in their slots, the center's ``empty`` (N, ...) elsewhere."""
         result = np.repeat(empty[:, None], self.width, axis=1)
         result[self.row, self.slot] = values[self.order]
         return result
@@ -89,9 +89,9 @@ def build_graph(
 ) -> Graph:
     """The graph of all ``structures``, in NumPy arrays (int64, float64, bool).
 
-    ``pairs``: who may be a neighbour, from ``candidates`` of the same structures a few steps earlier; None: search.
+    ``pairs``: who may be a neighbor, from ``candidates`` of the same structures a few steps earlier; None: search.
     ``first_frame``: what messages call the first structure.
-    More than ``nsel`` neighbours are a NeighborOverflowWarning, or an InputError if ``strict``; two atoms at the same
+    More than ``nsel`` neighbors are a NeighborOverflowWarning, or an InputError if ``strict``; two atoms at the same
     place always are an InputError.
     """
     if not structures:
@@ -102,7 +102,7 @@ def build_graph(
     parts = []
     for s, p, first in zip(structures, pairs, np.cumsum(sizes) - sizes, strict=True):
         edges = measure(p, s.positions, s.cell, selection.cutoff)
-        parts.append(edges._replace(centre=edges.centre + first, neighbor=edges.neighbor + first))
+        parts.append(edges._replace(center=edges.center + first, neighbor=edges.neighbor + first))
     edges = parts[0] if len(parts) == 1 else Edges(*(np.concatenate(values) for values in zip(*parts, strict=True)))
     types = np.concatenate([s.types for s in structures])
     graph, _ = assemble(edges, types, sizes, selection, strict, frame_names(sizes, first_frame))
@@ -118,7 +118,7 @@ def flat_positions(structures: Sequence[Structure]) -> Array:
 
 
 def candidates(structures: Sequence[Structure], reach: float, first_frame: int = 0) -> list[Pairs]:
-    """Who may be a neighbour: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
+    """Who may be a neighbor: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
     return [
         find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, f"frame {f}")
         for f, s in enumerate(structures, first_frame)
@@ -162,8 +162,8 @@ def frame_names(sizes: Array, first_frame: int = 0) -> Names:
 
 def _arrange(edges: Edges, types: Array, n: int, selection: Selection, name: Names, strict: bool) -> Layout:
     """Sort, truncate the widest list, then exclude pairs: the order of spec descriptor.md 2.3."""
-    order = by_distance(edges.centre, edges.distance, edges.vector)
-    row = edges.centre[order]
+    order = by_distance(edges.center, edges.distance, edges.vector)
+    row = edges.center[order]
     excluded = _excluded(types[row], types[edges.neighbor[order]], selection)
     if selection.truncate:
         _check_overflow(row, edges.distance[order], excluded, n, selection, name, strict)
@@ -207,7 +207,7 @@ def _masks(distance: Array, layout: Layout, n_atoms: int, selection: Selection) 
 def _check_overflow(
     row: Array, distance: Array, excluded: Array, n: int, selection: Selection, name: Names, strict: bool
 ) -> None:
-    """Say which blocks leave out neighbours, and what ``nsel`` would keep them all."""
+    """Say which blocks leave out neighbors, and what ``nsel`` would keep them all."""
     found = []
     for block_name, block in selection.blocks.items():
         # exclusion comes after the truncation of the widest list, and before that of the others

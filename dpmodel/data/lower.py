@@ -1,4 +1,4 @@
-"""deepmd-kit's lower interface: neighbour lists that a simulation engine made (spec descriptor.md 1 and 2.4)."""
+"""deepmd-kit's lower interface: neighbor lists that a simulation engine made (spec descriptor.md 1 and 2.4)."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,17 @@ import numpy as np
 from dpmodel.data.graph import Selection, assemble
 from dpmodel.data.neighbors import ROUNDING, Edges
 from dpmodel.errors import InputError
-from dpmodel.types import Graph
+from dpmodel.graph import Graph
 from dpmodel.xp import Array
 
 
 class ExtendedEdges(NamedTuple):
     """Edge vectors from extended coordinates x (nf*nall, 3), in any array library and with a derivative:
-    ``x[source] - x[centre][:, None, :] + far``.
+    ``x[source] - x[center][:, None, :] + far``.
     """
 
-    source: Array  # (N, n) int: extended atom at the end of each edge; in an empty slot the centre itself
-    centre: Array  # (N,) int: extended atom of each centre
+    source: Array  # (N, n) int: extended atom at the end of each edge; in an empty slot the center itself
+    center: Array  # (N,) int: extended atom of each center
     far: Array  # (N, n, 3) angstrom: zero in occupied slots, beyond every cutoff in empty ones
 
 
@@ -53,13 +53,13 @@ def graph_from_lists(
     shift = x[frame, end] - x[frame, owner]
     edges = Edges(frame * nloc + local, frame * nloc + owner, shift, vector[used], distance[used])
     graph, layout = assemble(edges, ext_types[:, :nloc].reshape(-1), np.full(nf, nloc), selection, strict)
-    centre = (np.arange(nf)[:, None] * n_ext + np.arange(nloc)).reshape(-1)
+    center = (np.arange(nf)[:, None] * n_ext + np.arange(nloc)).reshape(-1)
     return graph._replace(
         fparam=None if fparam is None else np.asarray(fparam, dtype=float).reshape(nf, -1),
         aparam=None if aparam is None else np.asarray(aparam, dtype=float).reshape(nf * nloc, -1),
     ), ExtendedEdges(
-        source=layout.padded(frame * n_ext + end, centre),
-        centre=centre,
+        source=layout.padded(frame * n_ext + end, center),
+        center=center,
         far=layout.padded(np.zeros_like(shift), np.broadcast_to(selection.far, (nf * nloc, 3))),
     )
 

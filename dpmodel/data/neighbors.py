@@ -16,23 +16,23 @@ from dpmodel.xp import Array
 ROUNDING = 1e-9  # angstrom: lengths that differ by less are equal, whatever a translation did to their last digits
 MAX_NEIGHBORS = 2e4  # expected within the reach; dense matter has a few hundred
 MAX_EXTENT = 1e4  # in units of the reach; far beyond it vesin's grid of cells overflows
-DIRECTION = np.array([1.0, np.sqrt(2.0), np.sqrt(3.0)])  # along no lattice: it tells equally distant neighbours apart
+DIRECTION = np.array([1.0, np.sqrt(2.0), np.sqrt(3.0)])  # along no lattice: it tells equally distant neighbors apart
 
 
 class Pairs(NamedTuple):
     """Directed pairs of one structure, in any order: each pair of atoms appears once from either side."""
 
-    centre: Array  # (p,) int
+    center: Array  # (p,) int
     neighbor: Array  # (p,) int
-    image: Array  # (p, 3) int: cell of the neighbour, relative to positions as they were given
+    image: Array  # (p, 3) int: cell of the neighbor, relative to positions as they were given
 
 
 class Edges(NamedTuple):
-    """Pairs with their geometry, angstrom: vector = positions[neighbor] + shift - positions[centre]."""
+    """Pairs with their geometry, angstrom: vector = positions[neighbor] + shift - positions[center]."""
 
-    centre: Array  # (p,) int
+    center: Array  # (p,) int
     neighbor: Array  # (p,) int
-    shift: Array  # (p, 3) lattice translation of the neighbour's image
+    shift: Array  # (p, 3) lattice translation of the neighbor's image
     vector: Array  # (p, 3)
     distance: Array  # (p,)
 
@@ -40,15 +40,15 @@ class Edges(NamedTuple):
 def neighbor_list(
     positions: Array, cell: Array | None, pbc: Array, cutoff: float, real: Array | None = None, where: str = "structure"
 ) -> Edges:
-    """All edges no longer than ``cutoff``, sorted by centre and distance.
+    """All edges no longer than ``cutoff``, sorted by center and distance.
 
     ``positions`` (n, 3) and ``cell`` (3, 3), angstrom, rows are lattice vectors; ``pbc`` (3,) bool.  Any handedness,
     any skew, positions anywhere, cells much smaller than the cutoff; vectors along directions that are not periodic
-    do not matter.  Atoms that are not ``real`` (n,) neither have nor are neighbours.  ``where`` names the structure
+    do not matter.  Atoms that are not ``real`` (n,) neither have nor are neighbors.  ``where`` names the structure
     in an error.
     """
     edges = measure(find_pairs(positions, cell, pbc, cutoff, real, where), positions, cell, cutoff)
-    order = by_distance(edges.centre, edges.distance, edges.vector)
+    order = by_distance(edges.center, edges.distance, edges.vector)
     return Edges(*(values[order] for values in edges))
 
 
@@ -74,24 +74,24 @@ def find_pairs(
 
 def measure(pairs: Pairs, positions: Array, cell: Array | None, cutoff: float) -> Edges:
     """The geometry of those ``pairs`` that are no longer than ``cutoff`` (angstrom) at ``positions``."""
-    shift = np.zeros((len(pairs.centre), 3)) if cell is None else pairs.image @ cell
-    vector = positions[pairs.neighbor] - positions[pairs.centre] + shift
+    shift = np.zeros((len(pairs.center), 3)) if cell is None else pairs.image @ cell
+    vector = positions[pairs.neighbor] - positions[pairs.center] + shift
     distance = np.sqrt(np.einsum("pk,pk->p", vector, vector))
-    edges = Edges(pairs.centre, pairs.neighbor, shift, vector, distance)
+    edges = Edges(pairs.center, pairs.neighbor, shift, vector, distance)
     inside = distance <= cutoff + ROUNDING
     return edges if inside.all() else Edges(*(values[inside] for values in edges))
 
 
-def by_distance(centre: Array, distance: Array, vector: Array) -> Array:
-    """The order (p,) that sorts edges by centre and distance, the same for every way to find them.
+def by_distance(center: Array, distance: Array, vector: Array) -> Array:
+    """The order (p,) that sorts edges by center and distance, the same for every way to find them.
 
-    Equally distant neighbours are ordered along a fixed direction: the order then depends neither on wrapping and
+    Equally distant neighbors are ordered along a fixed direction: the order then depends neither on wrapping and
     translation nor on the numbering of the atoms and the choice of the cell.
     """
     level = (distance * (10.0 / ROUNDING)).astype(np.int64)  # one integer key sorts twice as fast as two keys
-    order = np.argsort(centre * (level.max(initial=0) + 1) + level)
-    centre, distance = centre[order], distance[order]
-    tie = (centre[1:] == centre[:-1]) & (distance[1:] - distance[:-1] < ROUNDING)
+    order = np.argsort(center * (level.max(initial=0) + 1) + level)
+    center, distance = center[order], distance[order]
+    tie = (center[1:] == center[:-1]) & (distance[1:] - distance[:-1] < ROUNDING)
     if tie.any():
         group = np.cumsum(np.append(True, ~tie))
         tied = np.append(False, tie) | np.append(tie, False)

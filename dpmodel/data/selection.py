@@ -1,4 +1,4 @@
-"""What a model's settings say of the neighbours it wants."""
+"""What a model's settings say of the neighbors it wants."""
 
 from dpmodel.data.graph import Block, Selection
 from dpmodel.errors import SettingError
@@ -6,7 +6,7 @@ from dpmodel.model.settings import ModelSettings
 
 
 def selection(settings: ModelSettings) -> Selection:
-    """Cutoffs and numbers of neighbours of the blocks of a model."""
+    """Cutoffs and numbers of neighbors of the blocks of a model."""
     d = settings.descriptor
     if not d.resolved:
         raise SettingError('model.descriptor: nsel is "auto"; it becomes a number when training counts the neighbors')

@@ -27,7 +27,7 @@ class Structure:
 
 
 def structures(
-    coords: Any,
+    positions: Any,
     types: Any,
     cell: Any = None,
     pbc: Any = None,
@@ -41,14 +41,14 @@ def structures(
 ) -> list[Structure]:
     """Frames from arrays, lists or anything NumPy takes; nothing given is kept or changed.
 
-    ``coords`` (n, 3) or (nf, n, 3), angstrom; ``types`` (n,) or (nf, n), -1 for virtual atoms; ``cell`` None, (3, 3) or
-    (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is a
+    ``positions`` (n, 3) or (nf, n, 3), angstrom; ``types`` (n,) or (nf, n), -1 for virtual atoms; ``cell`` None, (3, 3)
+    or (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is a
     cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k).  What lacks the axis of frames serves them all.
     ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its stand-in for a missing fparam.
 
     Raises InputError, which names the frame and the atom.
     """
-    x = _positions(coords)
+    x = _positions(positions)
     nf, n = x.shape[:2]
     t = _types(types, nf, n, type_map)
     box = None if cell is None else _per_frame("cell", cell, nf, (3, 3), CELL_HINT)
@@ -92,17 +92,17 @@ def from_ase(
     )[0]
 
 
-def _positions(coords: Any) -> Array:
-    x = _numbers("coords", coords)
+def _positions(positions: Any) -> Array:
+    x = _numbers("positions", positions)
     if x.ndim not in (2, 3) or x.shape[-1] != 3:
         raise InputError(
-            f"coords should have shape (n, 3) or (nf, n, 3), got {x.shape}"
-            + ("; use coords.reshape(nf, -1, 3)" if x.ndim in (1, 2) and x.shape[-1] % 3 == 0 and x.size else "")
+            f"positions should have shape (n, 3) or (nf, n, 3), got {x.shape}"
+            + ("; use positions.reshape(nf, -1, 3)" if x.ndim in (1, 2) and x.shape[-1] % 3 == 0 and x.size else "")
         )
     x = x[None] if x.ndim == 2 else x
     if 0 in x.shape:
-        raise InputError(f"there are no {'atoms' if x.shape[0] else 'frames'}: coords has shape {x.shape}")
-    _check_finite("coords", x)
+        raise InputError(f"there are no {'atoms' if x.shape[0] else 'frames'}: positions has shape {x.shape}")
+    _check_finite("positions", x)
     return x
 
 
@@ -110,7 +110,7 @@ def _types(types: Any, nf: int, n: int, type_map: Sequence[str]) -> Array:
     given = _array("types", types)
     if given.dtype.kind not in "iuf":
         raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {given.dtype}")
-    t = _broadcast("types", given, nf, (n,), "one for each atom of coords")
+    t = _broadcast("types", given, nf, (n,), "one for each atom of positions")
     names = ", ".join(f"{i} {name}" for i, name in enumerate(type_map))
     bad = np.argwhere(~((t == np.floor(t)) & (t >= -1) & (t < len(type_map))))
     if len(bad):
@@ -191,7 +191,7 @@ def _check_finite(name: str, a: Array) -> None:
     bad = np.argwhere(~np.isfinite(a))
     if len(bad):
         place = tuple(int(i) for i in bad[0])
-        atom = f", atom {place[1]}" if name in ("coords", "aparam") else ""
+        atom = f", atom {place[1]}" if name in ("positions", "aparam") else ""
         raise InputError(f"frame {place[0]}{atom}: {name}{list(place)} is {a[place]}")
 
 

@@ -1,4 +1,4 @@
-"""Labelled structures in deepmd-kit's formats: standard, mixed-type and HDF5 (spec data.md).
+"""Labeled structures in deepmd-kit's formats: standard, mixed-type and HDF5 (spec data.md).
 
 Opening a system looks at names and shapes; numbers are read, and checked, frame by frame when they are asked for.
 """

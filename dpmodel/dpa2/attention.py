@@ -1,11 +1,11 @@
-"""Attention among the neighbours of one centre, gated by their directions (spec descriptor.md 6).
+"""Attention among the neighbors of one center, gated by their directions (spec descriptor.md 6).
 
 This is DPA-1's block; the documentation of DPA-2 promises it inside repinit.
 """
 
 from typing import Any
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.module import module
 from dpmodel.nn import LayerNorm, Linear
 from dpmodel.ops.attention import neighbor_weights
@@ -30,7 +30,7 @@ class GatedAttention:
     @classmethod
     def make(
         cls,
-        draw: Draw,
+        draw: Initializer,
         width: int,
         hidden: int,
         *,

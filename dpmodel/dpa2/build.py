@@ -8,18 +8,18 @@ from dpmodel.dpa2.econf import type_features
 from dpmodel.dpa2.local_attention import LocalAttention
 from dpmodel.dpa2.pair_attention import PairValues, PairVectors, PairWeights
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer
-from dpmodel.dpa2.repinit import Repinit, Surroundings
+from dpmodel.dpa2.repinit import EnvironmentEmbedding, Repinit
 from dpmodel.dpa2.settings import DPA2Settings, RepformerSettings
 from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.dpa2.type_embedding import TypeEmbedding
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.nn import MLP, LayerNorm, Linear
 from dpmodel.xp import Array
 
 SMALL = 4.0  # gain for what repinit gives: products of averages over neighbors, around 0.1
 
 
-def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Draw) -> DPA2:
+def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Initializer) -> DPA2:
     """The descriptor that ``settings`` describe, its arrays drawn by ``draw`` in the precision of the settings."""
     draw = draw.cast(settings.dtype)
     repinit, repformer, n_types = settings.repinit, settings.repformer, len(type_map)
@@ -45,23 +45,23 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: Dr
     )
 
 
-def surroundings(
+def environment_embedding(
     settings: DPA2Settings,
     n_types: int,
-    draw: Draw,
+    draw: Initializer,
     *,
     widths: tuple[int, ...],
     n_features: int,
     cutoff: float,
     smooth_cutoff: float,
     n_slots: int,
-) -> Surroundings:
+) -> EnvironmentEmbedding:
     """Embedding of one number and ``n_features`` type embeddings (by two networks in strip mode), fresh statistics."""
     repinit = settings.repinit
     strip, features = repinit.tebd_input_mode == "strip", n_features * repinit.tebd_dim
     kinds: dict[str, Any] = {"activation": repinit.activation_function, "time_step": repinit.resnet_dt}
     n_in = 1 if strip else 1 + features
-    return Surroundings(
+    return EnvironmentEmbedding(
         mean=draw("mean").full((n_types, 4), 0.0),
         stddev=draw("stddev").full((n_types, 4), 1.0),
         embedding=MLP.embedding(draw("embedding"), (n_in, *widths), **kinds),
@@ -77,9 +77,9 @@ def surroundings(
     )
 
 
-def build_repinit(settings: DPA2Settings, n_types: int, draw: Draw) -> Repinit:
+def build_repinit(settings: DPA2Settings, n_types: int, draw: Initializer) -> Repinit:
     s = settings.repinit
-    near = surroundings(
+    near = environment_embedding(
         settings,
         n_types,
         draw("near"),
@@ -108,9 +108,9 @@ def build_repinit(settings: DPA2Settings, n_types: int, draw: Draw) -> Repinit:
     return Repinit(near=near, attention=attention, axis=s.axis_neuron, one_side=s.type_one_side)
 
 
-def build_three_body(settings: DPA2Settings, n_types: int, draw: Draw) -> ThreeBody:
+def build_three_body(settings: DPA2Settings, n_types: int, draw: Initializer) -> ThreeBody:
     s = settings.repinit
-    near = surroundings(
+    near = environment_embedding(
         settings,
         n_types,
         draw("near"),
@@ -123,7 +123,7 @@ def build_three_body(settings: DPA2Settings, n_types: int, draw: Draw) -> ThreeB
     return ThreeBody(near=near)
 
 
-def build_repformer(settings: DPA2Settings, n_types: int, draw: Draw) -> Repformer:
+def build_repformer(settings: DPA2Settings, n_types: int, draw: Initializer) -> Repformer:
     s = settings.repformer
     return Repformer(
         mean=draw("mean").full((n_types, 4), 0.0),
@@ -142,7 +142,7 @@ def build_repformer(settings: DPA2Settings, n_types: int, draw: Draw) -> Repform
     )
 
 
-def build_layer(settings: DPA2Settings, draw: Draw, *, last: bool) -> RepformerLayer:
+def build_layer(settings: DPA2Settings, draw: Initializer, *, last: bool) -> RepformerLayer:
     """One repformer layer; the last one has no pair updates."""
     s = settings.repformer
     g1, g2, pairs = s.g1_dim, s.g2_dim, not last
@@ -186,7 +186,7 @@ def g1_input_width(s: RepformerSettings) -> int:
     return width + (s.axis_neuron * s.g1_dim if s.update_g1_has_drrd else 0)
 
 
-def residuals(s: RepformerSettings, draw: Draw, *, pairs: bool) -> dict[str, tuple[Array, ...]]:
+def residuals(s: RepformerSettings, draw: Initializer, *, pairs: bool) -> dict[str, tuple[Array, ...]]:
     """The residual vectors of each update, one a term after the first (spec descriptor.md 9.2.5)."""
     g1_terms = 1 + s.g1_out_mlp + (s.update_g1_has_conv and s.g1_out_conv) + s.update_g1_has_attn
     g2_terms = (1 + s.update_g2_has_g1g1 + s.update_g2_has_attn) if pairs else 0

@@ -9,17 +9,17 @@ from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
 from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.dpa2.type_embedding import TypeEmbedding
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.module import module
 from dpmodel.nn import Linear
 from dpmodel.ops.activations import activation
 from dpmodel.ops.arrays import gather
-from dpmodel.run import Run
-from dpmodel.types import Graph
 from dpmodel.xp import Array, cast, namespace, shape
 
 
 class Description(NamedTuple):
-    """What the descriptor says of each centre; dimensionless."""
+    """What the descriptor says of each center; dimensionless."""
 
     descriptor: Array  # (N, g1_dim [+ tebd_dim])
     rot_mat: Array  # (N, g2_dim, 3) rotates with the structure
@@ -40,34 +40,39 @@ class DPA2:
     concat_types: bool
     truncate: bool
 
-    def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Description:
-        """Describe the centres of ``graph``, whose neighbours are ``vectors`` (N, n, 3) away (angstrom).
+    def __call__(self, graph: Graph, vectors: Array, execution: Execution | None = None) -> Description:
+        """Describe the centers of ``graph``, whose neighbors are ``vectors`` (N, n, 3) away (angstrom).
 
         Vectors are cast to the precision of the descriptor's arrays, the results keep it.
         """
-        run = run or Run()
+        execution = execution or Execution()
         table = self.type_embedding()
         vectors = cast(vectors, table.dtype)
         xp = namespace(vectors)
-        g1 = self.first_description(graph, vectors, table, run)
-        g1, (g2, h2, switch, *slots) = self.refine(graph, vectors, g1, run)
+        g1 = self.first_description(graph, vectors, table, execution)
+        g1, (g2, h2, switch, *slots) = self.refine(graph, vectors, g1, execution)
         rot_mat = xp.matrix_transpose(moment(h2, g2, Slots(*slots)))
-        run.observe("g1", g1)
+        execution.observe("g1", g1)
         if self.concat_types:
             g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
         found = Description(g1, rot_mat, g2, h2, switch)
         for name, value in zip(Description._fields, found, strict=True):
-            run.observe(name, value)
+            execution.observe(name, value)
         return found
 
     def call(
-        self, coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None = None, run: Run | None = None
+        self,
+        coord_ext: Array,
+        atype_ext: Array,
+        nlist: Array,
+        mapping: Array | None = None,
+        execution: Execution | None = None,
     ) -> Description:
         """deepmd-kit's interface: extended coordinates (nf, nall, 3), angstrom, their types (nf, nall), a list of
-        neighbours (nf, nloc, nnei) padded with -1, and the local atom of each extended one (nf, nall).
+        neighbors (nf, nloc, nnei) padded with -1, and the local atom of each extended one (nf, nall).
 
         Fields come as (nf, nloc, ...), g2, h2 and switch with ``nsel`` slots as deepmd-kit gives them; empty slots hold
-        nothing of meaning in g2 and h2.  A virtual centre is described as deepmd-kit does.
+        nothing of meaning in g2 and h2.  A virtual center is described as deepmd-kit does.
         """
         near = [self.repinit.near, self.three_body.near if self.three_body else None, self.repformer]
         blocks: list[Block | None] = [None if block is None else (block.cutoff, block.n_slots) for block in near]
@@ -75,11 +80,11 @@ class DPA2:
         graph, vectors = graph_of_lists(
             coord_ext, atype_ext, nlist, mapping, blocks, n_types=n_types, truncate=self.truncate
         )
-        described = self(graph, vectors, run)
+        described = self(graph, vectors, execution)
         xp, frames = namespace(described.descriptor), shape(nlist)[:2]
         return Description(*(xp.reshape(x, (*frames, *shape(x)[1:])) for x in described))
 
-    def first_description(self, graph: Graph, vectors: Array, table: Array, run: Run) -> Array:
+    def first_description(self, graph: Graph, vectors: Array, table: Array, execution: Execution) -> Array:
         """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
         xp = namespace(vectors)
         blocks = {"repinit": (self.repinit, graph.repinit), "three_body": (self.three_body, graph.three_body)}
@@ -88,8 +93,8 @@ class DPA2:
             if block is None:
                 continue
             near = neighborhood(graph, vectors, occupied)
-            parts.append(run.in_groups(partial(_apply_block, block, table), near)[0])
-            run.observe(name, parts[-1])
+            parts.append(execution.in_groups(partial(_apply_block, block, table), near)[0])
+            execution.observe(name, parts[-1])
         g = xp.concat(parts, axis=-1)
         if self.shape_transform is not None:
             g = self.shape_transform(g)
@@ -97,17 +102,17 @@ class DPA2:
             g = g + self.type_transform(gather(table, graph.types[: shape(g)[0]]))
         return activation(self.activation)(g)
 
-    def refine(self, graph: Graph, vectors: Array, g1: Array, run: Run) -> tuple[Array, tuple[Array, ...]]:
+    def refine(self, graph: Graph, vectors: Array, g1: Array, execution: Execution) -> tuple[Array, tuple[Array, ...]]:
         """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
         near = neighborhood(graph, vectors, graph.repformer)
-        g2, h2, switch, *slots = run.in_groups(partial(_apply_start, self.repformer), near)
+        g2, h2, switch, *slots = execution.in_groups(partial(_apply_start, self.repformer), near)
         for i, layer in enumerate(self.repformer.layers):
             for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
-                run.observe(f"repformer.{i}.{name}", value)
-            everyone = run.exchange(g1, shape(graph.types)[0])
+                execution.observe(f"repformer.{i}.{name}", value)
+            everyone = execution.exchange(g1, shape(graph.types)[0])
 
             rows = (g1, g2, h2, near.neighbors, *slots)
-            g1, g2, h2 = run.in_groups(partial(_apply_layer, layer), rows, everyone)
+            g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), rows, everyone)
         return g1, (g2, h2, switch, *slots)
 
 

@@ -1,13 +1,13 @@
-"""Attention of a centre to its neighbours, on the single-atom representation g1 (spec descriptor.md 9.2.3).
+"""Attention of a center to its neighbors, on the single-atom representation g1 (spec descriptor.md 9.2.3).
 
-Keys and values are linear in the neighbours' g1: the query is carried to g1 instead, and the
-weighted neighbours are summed before the value map.  No key and no value is ever made for an edge.
+Keys and values are linear in the neighbors' g1: the query is carried to g1 instead, and the
+weighted neighbors are summed before the value map.  No key and no value is ever made for an edge.
 """
 
 from math import sqrt
 from typing import Any
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.module import module
 from dpmodel.nn import Linear
 from dpmodel.ops.attention import neighbor_weights
@@ -28,7 +28,7 @@ class LocalAttention:
     truncate: bool
 
     @classmethod
-    def make(cls, draw: Draw, g1_dim: int, hidden: int, heads: int, **settings: Any) -> "LocalAttention":
+    def make(cls, draw: Initializer, g1_dim: int, hidden: int, heads: int, **settings: Any) -> "LocalAttention":
         return cls(
             mapq=Linear.make(draw("mapq"), g1_dim, hidden * heads, bias=False),
             mapkv=Linear.make(draw("mapkv"), g1_dim, (hidden + g1_dim) * heads, bias=False),
@@ -39,11 +39,11 @@ class LocalAttention:
         )
 
     def __call__(self, g1: Array, gg1: Array, weight: Array) -> Array:
-        """(N, g1_dim) from g1 (N, g1_dim), that of the neighbours (N, n, g1_dim), and the slots' weights (N, n)."""
+        """(N, g1_dim) from g1 (N, g1_dim), that of the neighbors (N, n, g1_dim), and the slots' weights (N, n)."""
         xp = namespace(g1)
-        n_centres, dim = shape(g1)
+        n_centers, dim = shape(g1)
         key, value = self.key_and_value()
-        q = xp.permute_dims(xp.reshape(self.mapq(g1), (n_centres, self.hidden, self.heads)), (2, 0, 1))
+        q = xp.permute_dims(xp.reshape(self.mapq(g1), (n_centers, self.hidden, self.heads)), (2, 0, 1))
         q = xp.permute_dims(q @ key, (1, 0, 2)) / sqrt(self.hidden)  # (N, heads, g1_dim)
         a = neighbor_weights(
             q @ xp.matrix_transpose(gg1),
@@ -54,7 +54,7 @@ class LocalAttention:
             truncate=self.truncate,
         )
         o = xp.permute_dims(a @ gg1, (1, 0, 2)) @ value  # (heads, N, g1_dim)
-        return self.head_map(xp.reshape(xp.permute_dims(o, (1, 0, 2)), (n_centres, self.heads * dim)))
+        return self.head_map(xp.reshape(xp.permute_dims(o, (1, 0, 2)), (n_centers, self.heads * dim)))
 
     def key_and_value(self) -> tuple[Array, Array]:
         """Key map transposed (heads, hidden, g1_dim) and value map (heads, g1_dim, g1_dim)."""

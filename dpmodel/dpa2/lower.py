@@ -1,4 +1,4 @@
-"""deepmd-kit's own interface: extended coordinates and a padded list of neighbours (spec descriptor.md 1, 2.4).
+"""deepmd-kit's own interface: extended coordinates and a padded list of neighbors (spec descriptor.md 1, 2.4).
 
 It is what people compare against, so it takes and gives arrays of any library, and derivatives pass through.
 """
@@ -6,9 +6,9 @@ It is what people compare against, so it takes and gives arrays of any library, 
 from collections.abc import Sequence
 
 from dpmodel.errors import InputError
+from dpmodel.graph import Graph
 from dpmodel.ops.arrays import gather
 from dpmodel.ops.geometry import norm
-from dpmodel.types import Graph
 from dpmodel.xp import Array, detach, like, namespace, shape
 
 Block = tuple[float, int]  # cutoff (angstrom) and number of slots
@@ -18,7 +18,7 @@ def graph_of_lists(
     coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None, blocks: Sequence[Block | None], *,
     n_types: int, truncate: bool,
 ) -> tuple[Graph, Array]:  # fmt: skip
-    """The graph of a list of neighbours, and its edge vectors (N, n, 3) with the derivative by the coordinates.
+    """The graph of a list of neighbors, and its edge vectors (N, n, 3) with the derivative by the coordinates.
 
     ``coord_ext`` (nf, nall, 3) or (nf, 3 nall), angstrom; ``atype_ext`` (nf, nall), negative for virtual atoms;
     ``nlist`` (nf, nloc, nnei) into the extended axis, -1 in empty slots, in any order; ``mapping`` (nf, nall) from
@@ -32,18 +32,18 @@ def graph_of_lists(
     ints = like(nlist)
     row = xp.arange(nf * nloc, **ints)
     frame = row // nloc
-    centre = frame * nall + row % nloc
+    center = frame * nall + row % nloc
     nlist = xp.reshape(nlist, (nf * nloc, -1))
     if shape(nlist)[1] < n_slots:  # the outputs are as wide as nsel, whatever the list
         missing = n_slots - shape(nlist)[1]
         nlist = xp.concat([nlist, xp.full((nf * nloc, missing), -1, **ints)], axis=1)
-    source = xp.where(nlist >= 0, nlist + frame[:, None] * nall, centre[:, None])
-    source, distance = _nearest(detach(coord), centre, source, nlist >= 0, cutoff)
+    source = xp.where(nlist >= 0, nlist + frame[:, None] * nall, center[:, None])
+    source, distance = _nearest(detach(coord), center, source, nlist >= 0, cutoff)
     if truncate:
         source, distance = source[:, :n_slots], distance[:, :n_slots]
     empty = distance > cutoff
-    # an empty slot looks at its own centre, from beyond every cutoff
-    vectors = gather(coord, source) - gather(coord, centre)[:, None, :]
+    # an empty slot looks at its own center, from beyond every cutoff
+    vectors = gather(coord, source) - gather(coord, center)[:, None, :]
     far = namespace(distance).astype(empty, vectors.dtype) * (2.0 * cutoff + 1.0)
     vectors = vectors + far[:, :, None]
     local = row if mapping is None else xp.reshape(mapping + xp.arange(nf, **ints)[:, None] * nloc, (-1,))
@@ -51,7 +51,7 @@ def graph_of_lists(
     types = xp.reshape(atype_ext, (-1,))
     masks = [None if block is None else _mask(distance, block, truncate) for block in blocks]
     graph = Graph(
-        types=gather(xp.where(types < 0, n_types, types), centre),
+        types=gather(xp.where(types < 0, n_types, types), center),
         neighbors=neighbors,
         shift=vectors * 0.0,
         repinit=masks[0],
@@ -64,10 +64,10 @@ def graph_of_lists(
     return graph, vectors
 
 
-def _nearest(coord: Array, centre: Array, source: Array, occupied: Array, cutoff: float) -> tuple[Array, Array]:
+def _nearest(coord: Array, center: Array, source: Array, occupied: Array, cutoff: float) -> tuple[Array, Array]:
     """Slots sorted by distance; empty ones and those beyond ``cutoff`` are infinitely far and come last."""
     xp = namespace(coord)
-    vectors = gather(coord, source) - gather(coord, centre)[:, None, :]
+    vectors = gather(coord, source) - gather(coord, center)[:, None, :]
     distance = norm(vectors)
     distance = xp.where(occupied & (distance <= cutoff), distance, float("inf"))
     rows, width = shape(distance)

@@ -1,17 +1,17 @@
-"""One block's rows of a graph: all that it needs to know of each centre."""
+"""One block's rows of a graph: all that it needs to know of each center."""
 
 from typing import NamedTuple
 
+from dpmodel.graph import Graph
 from dpmodel.ops.arrays import gather
-from dpmodel.types import Graph
 from dpmodel.xp import Array, namespace, shape
 
 
 class Neighborhood(NamedTuple):
-    """Rows of a graph for one block; every field has the centres first, so that groups of atoms are slices."""
+    """Rows of a graph for one block; every field has the centers first, so that groups of atoms are slices."""
 
     vectors: Array  # (N, n, 3) edge vectors, angstrom
-    occupied: Array  # (N, n) bool: slots that hold a neighbour
+    occupied: Array  # (N, n) bool: slots that hold a neighbor
     neighbors: Array  # (N, n) int: index on the atom axis
     neighbor_types: Array  # (N, n) int
     types: Array  # (N,) int
@@ -20,14 +20,14 @@ class Neighborhood(NamedTuple):
 
 def neighborhood(graph: Graph, vectors: Array, occupied: Array) -> Neighborhood:
     """The leading slots of the widest list that a block with the mask ``occupied`` looks at."""
-    n_centres, width = shape(occupied)
+    n_centers, width = shape(occupied)
     neighbors = graph.neighbors[:, :width]
     return Neighborhood(
         vectors=vectors[:, :width, :],
         occupied=occupied,
         neighbors=neighbors,
         neighbor_types=gather(graph.types, neighbors),
-        types=graph.types[:n_centres],
+        types=graph.types[:n_centers],
         first_type=graph.first_type,
     )
 

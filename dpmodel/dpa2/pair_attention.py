@@ -1,4 +1,4 @@
-"""Attention among the neighbours of a centre, on the pair representation g2 (spec descriptor.md 9.2.4).
+"""Attention among the neighbors of a center, on the pair representation g2 (spec descriptor.md 9.2.4).
 
 Queries and keys meet only in ``q_j . k_k = g2_j M g2_k`` with ``M = Wq Wk^T / sqrt(d)``, and values only in
 front of the head map, so the pairs of matrices are multiplied first: exact, and half of the work on edges.
@@ -8,7 +8,7 @@ Heads are the fastest index of every stored projection.
 from math import sqrt
 from typing import Any
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.module import module
 from dpmodel.nn import Linear
 from dpmodel.ops.attention import neighbor_weights
@@ -17,7 +17,7 @@ from dpmodel.xp import Array, namespace, shape
 
 @module
 class PairWeights:
-    """Atten2Map: how much slot j of a centre listens to slot k, for every head."""
+    """Atten2Map: how much slot j of a center listens to slot k, for every head."""
 
     mapqk: Linear  # (g2, 2 * hidden * heads)
     hidden: int
@@ -28,18 +28,18 @@ class PairWeights:
     truncate: bool
 
     @classmethod
-    def make(cls, draw: Draw, g2_dim: int, hidden: int, heads: int, **settings: Any) -> "PairWeights":
+    def make(cls, draw: Initializer, g2_dim: int, hidden: int, heads: int, **settings: Any) -> "PairWeights":
         mapqk = Linear.make(draw("mapqk"), g2_dim, 2 * hidden * heads, bias=False)
         return cls(mapqk=mapqk, hidden=hidden, heads=heads, **settings)
 
     def __call__(self, g2: Array, h2: Array, weight: Array) -> Array:
         """(N, n, heads, n) from g2 (N, n, g2_dim), h2 (N, n, 3) and the weights of the slots (N, n)."""
         xp = namespace(g2)
-        n_centres, n, dim = shape(g2)
+        n_centers, n, dim = shape(g2)
         heads = self.heads
         cosine = (h2 @ xp.matrix_transpose(h2))[:, :, None, :]
-        queries = xp.reshape(xp.reshape(g2, (-1, dim)) @ self.folded(), (n_centres, n * heads, dim))
-        logits = xp.reshape(queries @ xp.matrix_transpose(g2), (n_centres, n, heads, n))
+        queries = xp.reshape(xp.reshape(g2, (-1, dim)) @ self.folded(), (n_centers, n * heads, dim))
+        logits = xp.reshape(queries @ xp.matrix_transpose(g2), (n_centers, n, heads, n))
         return neighbor_weights(
             logits,
             weight[:, None, None, :],
@@ -69,16 +69,16 @@ class PairValues:
     heads: int
 
     @classmethod
-    def make(cls, draw: Draw, g2_dim: int, heads: int) -> "PairValues":
+    def make(cls, draw: Initializer, g2_dim: int, heads: int) -> "PairValues":
         mapv = Linear.make(draw("mapv"), g2_dim, g2_dim * heads, bias=False)
         return cls(mapv=mapv, head_map=Linear.make(draw("head_map"), g2_dim * heads, g2_dim), heads=heads)
 
     def __call__(self, weights: Array, g2: Array) -> Array:
         """(N, n, g2_dim)."""
         xp = namespace(g2)
-        n_centres, n, dim = shape(g2)
-        values = xp.reshape(g2[:, None, :, :] @ self.folded()[None, :, :, :], (n_centres, self.heads * n, dim))
-        out = xp.reshape(weights, (n_centres, n, self.heads * n)) @ values
+        n_centers, n, dim = shape(g2)
+        values = xp.reshape(g2[:, None, :, :] @ self.folded()[None, :, :, :], (n_centers, self.heads * n, dim))
+        out = xp.reshape(weights, (n_centers, n, self.heads * n)) @ values
         return self.head_map.finish(out, None)
 
     def folded(self) -> Array:
@@ -96,7 +96,7 @@ class PairVectors:
     head_map: Linear  # (heads, 1)
 
     @classmethod
-    def make(cls, draw: Draw, heads: int) -> "PairVectors":
+    def make(cls, draw: Initializer, heads: int) -> "PairVectors":
         return cls(head_map=Linear.make(draw("head_map"), heads, 1, bias=False))
 
     def __call__(self, weights: Array, h2: Array) -> Array:

@@ -16,10 +16,10 @@ from dpmodel.xp import Array, namespace, shape
 
 
 class Slots(NamedTuple):
-    """How much each slot of a centre counts, and what sums over the slots are divided by."""
+    """How much each slot of a center counts, and what sums over the slots are divided by."""
 
     weight: Array  # (N, n) switch (smooth) or 0/1
-    mean: Array  # (N, 1, 1) factor of an average over neighbours
+    mean: Array  # (N, 1, 1) factor of an average over neighbors
     moment: Array  # (N, 1, 1) the same for the moments h2 (x) g
 
 
@@ -62,7 +62,7 @@ class RepformerLayer:
     update_style: str
 
     def __call__(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> tuple[Array, Array, Array]:
-        """g1 (N, g1_dim), g2 (N, n, g2_dim), h2 (N, n, 3), and the neighbours' g1 ``gg1`` (N, n, g1_dim)."""
+        """g1 (N, g1_dim), g2 (N, n, g2_dim), h2 (N, n, 3), and the neighbors' g1 ``gg1`` (N, n, g1_dim)."""
         new_g1 = self.update_g1(g1, g2, h2, gg1, slots)
         if self.linear2 is None:
             return new_g1, g2, h2
@@ -87,7 +87,7 @@ class RepformerLayer:
         return self.combine(terms, self.g1_residual)
 
     def convolution(self, g2: Array, gg1: Array, slots: Slots) -> Array:
-        """Average of g2 times g1 over the neighbours, one of them projected to the other's width.
+        """Average of g2 times g1 over the neighbors, one of them projected to the other's width.
 
         Both ways come from the same correlation of g2 with gg1: the projection is applied after the sum.
         """
@@ -160,7 +160,7 @@ class Repformer:
         return self.g2_embedding(radial), h2, env.switch, self.slots(env.switch, mask)
 
     def slots(self, switch: Array, mask: Array) -> Slots:
-        """In smooth mode sums are divided by nsel, else by the number of neighbours."""
+        """In smooth mode sums are divided by nsel, else by the number of neighbors."""
         xp = namespace(switch)
         count = xp.sum(mask, axis=1)[:, None, None]
         if self.smooth:

@@ -1,7 +1,7 @@
-"""repinit: the first description of an atom, from all its neighbours (spec descriptor.md 5).
+"""repinit: the first description of an atom, from all its neighbors (spec descriptor.md 5).
 
 The dense layout of deepmd-kit visits empty slots too, and where the mean is not zero they
-contribute.  Those of a centre are all alike, so they are one more slot here, counted ``n_pad`` times.
+contribute.  Those of a center are all alike, so they are one more slot here, counted ``n_pad`` times.
 """
 
 from dpmodel.dpa2.attention import GatedAttention
@@ -14,7 +14,7 @@ from dpmodel.xp import Array, like, namespace, shape
 
 
 @module
-class Surroundings:
+class EnvironmentEmbedding:
     """Statistics, cutoff and embedding that repinit and the three-body block have in common."""
 
     mean: Array = buffer("n_types 4")
@@ -33,7 +33,7 @@ class Surroundings:
     padding_leak: bool
 
     def look(self, near: Neighborhood) -> tuple[Array, Array, Array, Array, Array]:
-        """(rows, switch, real, neighbour types, multiplicity) of every slot, and of the empty ones as one more."""
+        """(rows, switch, real, neighbor types, multiplicity) of every slot, and of the empty ones as one more."""
         xp = namespace(near.vectors)
         mean, stddev = statistics_of(near.types, self.mean, self.stddev)
         real = real_slots(near, self.excluded, self.n_types)
@@ -65,15 +65,15 @@ class Surroundings:
             return self.strip(type_table)
         rows, dim = shape(type_table)
         neighbor = xp.broadcast_to(type_table[None, :, :], (rows, rows, dim))
-        centre = xp.broadcast_to(type_table[:, None, :], (rows, rows, dim))
-        return self.strip(xp.reshape(xp.concat([neighbor, centre], axis=-1), (rows * rows, 2 * dim)))
+        center = xp.broadcast_to(type_table[:, None, :], (rows, rows, dim))
+        return self.strip(xp.reshape(xp.concat([neighbor, center], axis=-1), (rows * rows, 2 * dim)))
 
 
 @module
 class Repinit:
-    """Moments of the embedded neighbourhood: D = G G_axis^T, G = (1/nsel) sum_j gg_j (x) em_j."""
+    """Moments of the embedded neighborhood: D = G G_axis^T, G = (1/nsel) sum_j gg_j (x) em_j."""
 
-    near: Surroundings
+    near: EnvironmentEmbedding
     attention: tuple[GatedAttention, ...]
     axis: int
     one_side: bool
@@ -89,13 +89,13 @@ class Repinit:
         d = moment @ xp.matrix_transpose(moment[:, : self.axis, :])
         return xp.reshape(d, (shape(d)[0], -1))
 
-    def embed(self, radial: Array, switch: Array, types: Array, centre: Array, type_table: Array) -> Array:
-        """gg (N, n, ng) from the radial component (N, n, 1) and the types of neighbour (N, n) and centre (N,)."""
-        near, centre = self.near, centre[:, None]
+    def embed(self, radial: Array, switch: Array, types: Array, center: Array, type_table: Array) -> Array:
+        """gg (N, n, ng) from the radial component (N, n, 1) and the types of neighbor (N, n) and center (N,)."""
+        near, center = self.near, center[:, None]
         if near.strip is None:
-            tables = [(type_table, types)] if self.one_side else [(type_table, types), (type_table, centre)]
+            tables = [(type_table, types)] if self.one_side else [(type_table, types), (type_table, center)]
             return joint(near.embedding, radial, tables)
         gs = near.radial(radial)
-        pair = types if self.one_side else centre * (near.n_types + 1) + types
+        pair = types if self.one_side else center * (near.n_types + 1) + types
         gt = gather(near.pair_table(type_table, one_side=self.one_side), pair)
         return gs * (gt * switch[:, :, None] if near.smooth else gt) + gs

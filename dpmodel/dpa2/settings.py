@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-from dpmodel.kinds import Activation, Count, Precision, Seed, Selection, TypePairs, Widths, dtype_name
+from dpmodel.setting_types import Activation, Count, Precision, Seed, Selection, TypePairs, Widths, dtype_name
 from dpmodel.settings import Settings, setting
 
 LENGTH = "angstrom"

@@ -1,7 +1,7 @@
-"""The three-body block: pairs of neighbours seen from a centre (spec descriptor.md 7)."""
+"""The three-body block: pairs of neighbors seen from a center (spec descriptor.md 7)."""
 
 from dpmodel.dpa2.neighborhood import Neighborhood
-from dpmodel.dpa2.repinit import Surroundings
+from dpmodel.dpa2.repinit import EnvironmentEmbedding
 from dpmodel.module import module
 from dpmodel.nn import joint
 from dpmodel.ops.arrays import gather
@@ -12,7 +12,7 @@ from dpmodel.xp import Array, namespace, shape
 class ThreeBody:
     """(1/nsel^2) sum_jk c_jk g_jk over ordered pairs, j = k included, with c_jk = em_j . em_k."""
 
-    near: Surroundings
+    near: EnvironmentEmbedding
 
     def __call__(self, near: Neighborhood, type_table: Array) -> Array:
         """(N, three_body_neuron[-1])."""
@@ -22,12 +22,12 @@ class ThreeBody:
         c = angular @ xp.matrix_transpose(angular)  # (N, n, n)
         g = self.embed(c[:, :, :, None], switch, types, type_table)
         weight = c * count[:, :, None] * count[:, None, :]
-        n_centres, n, _ = shape(c)
-        out = xp.reshape(weight, (n_centres, 1, n * n)) @ xp.reshape(g, (n_centres, n * n, -1))
+        n_centers, n, _ = shape(c)
+        out = xp.reshape(weight, (n_centers, 1, n * n)) @ xp.reshape(g, (n_centers, n * n, -1))
         return out[:, 0, :] / self.near.n_slots**2
 
     def embed(self, c: Array, switch: Array, types: Array, type_table: Array) -> Array:
-        """g (N, n, n, width) of neighbours j (first axis of slots) and k (second)."""
+        """g (N, n, n, width) of neighbors j (first axis of slots) and k (second)."""
         near, j, k = self.near, types[:, :, None], types[:, None, :]
         if near.strip is None:
             return joint(near.embedding, c, [(type_table, j), (type_table, k)])

@@ -1,6 +1,6 @@
 """What a model knows of a chemical element (spec descriptor.md 4)."""
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.module import buffer, module
 from dpmodel.nn import Linear
 from dpmodel.ops.arrays import append_row
@@ -16,7 +16,7 @@ class TypeEmbedding:
     n_types: int
 
     @classmethod
-    def make(cls, draw: Draw, n_types: int, dim: int, *, features: Array | None, bias: bool) -> "TypeEmbedding":
+    def make(cls, draw: Initializer, n_types: int, dim: int, *, features: Array | None, bias: bool) -> "TypeEmbedding":
         n_in = n_types if features is None else features.shape[1]
         gain = ((n_in + dim) / 2) ** 0.5 if features is None else 1.0  # elements differ by numbers of about 1
         layer = Linear.make(draw("layer"), n_in, dim, bias=bias, resnet=True, gain=gain)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import empty_model, stored
-from dpmodel.io.extras import DISTANCE, shortest_distance
+from dpmodel.io.metadata import DISTANCE, shortest_distance
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
 from dpmodel.io.reader import Reader

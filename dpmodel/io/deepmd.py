@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.dpa2.repinit import Surroundings
+from dpmodel.dpa2.repinit import EnvironmentEmbedding
 from dpmodel.errors import FileError
-from dpmodel.io.extras import distance_entries, extras_of, shortest_distance
+from dpmodel.io.metadata import distance_entries, extras_of, shortest_distance
 from dpmodel.io.node import describe
 from dpmodel.io.reader import Reader
 from dpmodel.io.template import Leaf, model_template
@@ -138,7 +138,7 @@ def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
 def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
     """``model`` with room for the tables of a compressed file, ``tree`` its descriptor (spec compression.md 7)."""
 
-    def near(of: Surroundings, key: str) -> Surroundings:
+    def near(of: EnvironmentEmbedding, key: str) -> EnvironmentEmbedding:
         if not isinstance(tree.get(key), dict) or tree[key].get("compress") is None:
             return of
         return tabulated(of, tree[key]["compress"], f"/model/descriptor/{key}/compress", reader)
@@ -150,7 +150,7 @@ def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
     return replace(model, descriptor=d)
 
 
-def tabulated(near: Surroundings, entry: Any, place: str, reader: Reader) -> Surroundings:
+def tabulated(near: EnvironmentEmbedding, entry: Any, place: str, reader: Reader) -> EnvironmentEmbedding:
     """``near`` with tables as large as those in ``entry``; their numbers are put in by path like all others."""
     found = entry.get("@variables") if isinstance(entry, dict) else None
     if not isinstance(found, dict):

@@ -12,7 +12,7 @@ import numpy as np
 from dpmodel.errors import FileError
 from dpmodel.io.arrays import check_array, from_bfloat16, plain_value
 from dpmodel.io.files import damaged
-from dpmodel.io.heap import check_heaps
+from dpmodel.io.hdf5_guard import check_heaps
 from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 

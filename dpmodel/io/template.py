@@ -11,7 +11,7 @@ import numpy as np
 
 from dpmodel.dpa2.attention import GatedAttention
 from dpmodel.dpa2.repformer import RepformerLayer
-from dpmodel.dpa2.repinit import Surroundings
+from dpmodel.dpa2.repinit import EnvironmentEmbedding
 from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
@@ -121,11 +121,11 @@ class Descriptor:
         )
         if m.type_transform is not None:
             tree["tebd_transform"] = self.linear(m.type_transform, "type_transform")
-        tree["repinit_variable"] = self.surroundings(m.repinit.near, "repinit.near")
+        tree["repinit_variable"] = self.environment_embedding(m.repinit.near, "repinit.near")
         if m.repinit.attention:
             tree["repinit_variable"]["attention_layers"] = self.attention(m.repinit.attention)
         if m.three_body is not None:
-            tree["repinit_three_body_variable"] = self.surroundings(m.three_body.near, "three_body.near")
+            tree["repinit_three_body_variable"] = self.environment_embedding(m.three_body.near, "three_body.near")
         tree["repformers_variable"] = self.repformer()
         return tree
 
@@ -168,7 +168,7 @@ class Descriptor:
             "layers": [self.linear(layer, path, activation) for layer, path in zip(net.layers, paths, strict=True)],
         }
 
-    def surroundings(self, near: Surroundings, path: str) -> Tree:
+    def environment_embedding(self, near: EnvironmentEmbedding, path: str) -> Tree:
         n_types = len(self.type_map)
 
         def net(name: str) -> Tree:
@@ -180,7 +180,7 @@ class Descriptor:
         tree |= {"embeddings_strip": net("strip")} if near.strip is not None else {}
         return tree | ({"compress": self.tables(near, path)} if near.type_table is not None else {})
 
-    def tables(self, near: Surroundings, path: str) -> Tree:
+    def tables(self, near: EnvironmentEmbedding, path: str) -> Tree:
         """Tables of a compressed model; the networks stay in the file beside them."""
         arrays: Tree = {"type_embd_data": self.leaf(f"{path}.type_table.rows")}
         if near.table is not None:

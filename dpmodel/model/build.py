@@ -1,9 +1,9 @@
-"""From settings to a model, and from a model's settings to the neighbours it wants."""
+"""From settings to a model, and from a model's settings to the neighbors it wants."""
 
 import numpy as np
 
 from dpmodel.dpa2.build import build_descriptor
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.model.fitting import Fitting
 from dpmodel.model.model import Model
 from dpmodel.model.settings import DosFitting, FittingSettings, ModelSettings, PropertyFitting
@@ -16,7 +16,7 @@ def build(settings: ModelSettings, seed: int | None = 0) -> Model:
 
     ``seed=None`` gives a mould: arrays of the right shapes with nothing in them, to read a file into.
     """
-    draw = Draw(seed)
+    draw = Initializer(seed)
     n_out = output_width(settings.fitting_net)
     return Model(
         descriptor=build_descriptor(settings.descriptor, settings.type_map, draw("descriptor")),
@@ -48,13 +48,13 @@ def network_width(s: FittingSettings, g2_dim: int) -> int:
     return output_width(s)
 
 
-def polar_scale(s: FittingSettings, n_types: int, draw: Draw) -> Array:
+def polar_scale(s: FittingSettings, n_types: int, draw: Initializer) -> Array:
     """Factors of the polarizability, (n_types, 1)."""
     scale = np.reshape(getattr(s, "scale", 1.0), (-1, 1))
     return draw.full((n_types, 1), 1.0) * scale.astype(draw.numpy_dtype)
 
 
-def build_fitting(settings: ModelSettings, draw: Draw) -> Fitting:
+def build_fitting(settings: ModelSettings, draw: Initializer) -> Fitting:
     s, n_types, exact = settings.fitting_net, settings.n_types, draw.cast("float64")  # what follows the network
     draw = draw.cast(s.dtype)
     n_net = network_width(s, settings.descriptor.repformer.g2_dim)

@@ -1,11 +1,11 @@
 """Fitting nets: from the description of an atom to its share of a property (spec model.md 2.3, 5)."""
 
 from dpmodel.dpa2.descriptor import Description
+from dpmodel.graph import Graph
 from dpmodel.model.heads import HEADS, of_type
 from dpmodel.module import buffer, module
 from dpmodel.nn import MLP
 from dpmodel.ops.arrays import gather
-from dpmodel.types import Graph
 from dpmodel.xp import Array, cast, namespace, shape
 
 

@@ -1,11 +1,11 @@
 """The atomic model: descriptor, fitting net, bias and mask (spec model.md 3)."""
 
 from dpmodel.dpa2.descriptor import DPA2
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model.fitting import Fitting
 from dpmodel.model.heads import HEADS
 from dpmodel.module import buffer, module
-from dpmodel.run import Run
-from dpmodel.types import Graph
 from dpmodel.xp import Array, namespace, shape
 
 
@@ -17,16 +17,16 @@ class Model:
     out_std: Array = buffer("n_types n_out")
     n_types: int
     n_out: int
-    excluded: tuple[int, ...]  # types whose atoms give no output; they still are neighbours
+    excluded: tuple[int, ...]  # types whose atoms give no output; they still are neighbors
     distinguish_types: bool = True  # property heads: statistics of each type rather than of all
 
-    def __call__(self, graph: Graph, vectors: Array, run: Run | None = None) -> Array:
-        """Output of each centre, (N, ...) in float64; zero for virtual and excluded atoms."""
-        run = run or Run()
-        y = self.fitting(self.descriptor(graph, vectors, run), graph)
+    def __call__(self, graph: Graph, vectors: Array, execution: Execution | None = None) -> Array:
+        """Output of each center, (N, ...) in float64; zero for virtual and excluded atoms."""
+        execution = execution or Execution()
+        y = self.fitting(self.descriptor(graph, vectors, execution), graph)
         types = graph.types[: shape(y)[0]]
         y = HEADS[self.fitting.kind].bias(self, y, types)
-        run.observe("atomic", y)
+        execution.observe("atomic", y)
         counted = types < self.n_types
         for t in self.excluded:
             counted = counted & namespace(types).not_equal(types, t)

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 from dpmodel.backend import GradAndAux
 from dpmodel.dpa2.descriptor import Description
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.ops.arrays import frame_sum, gather
-from dpmodel.run import Run
-from dpmodel.types import Graph
 from dpmodel.xp import Array, like, namespace, shape
 
 
@@ -18,27 +18,27 @@ class EnergyForces(NamedTuple):
     atom_energy: Array  # (N,) eV
     forces: Array  # (A, 3) eV/angstrom
     virial: Array  # (nf, 3, 3) eV
-    atom_virial: Array  # (A, 3, 3) eV; an edge's share goes to the neighbour it ends on
+    atom_virial: Array  # (A, 3, 3) eV; an edge's share goes to the neighbor it ends on
 
 
 def edge_vectors(graph: Graph, positions: Array) -> Array:
-    """From each centre to its neighbours: positions (A, 3) to vectors (N, n, 3), angstrom."""
-    n_centres = shape(graph.neighbors)[0]
-    return gather(positions, graph.neighbors) - positions[:n_centres, None, :] + graph.shift
+    """From each center to its neighbors: positions (A, 3) to vectors (N, n, 3), angstrom."""
+    n_centers = shape(graph.neighbors)[0]
+    return gather(positions, graph.neighbors) - positions[:n_centers, None, :] + graph.shift
 
 
-def atomic_output(model: Model, graph: Graph, positions: Array, run: Run | None = None) -> Array:
-    """Output of each centre without derivatives, (N, ...): eV for an energy model."""
-    return model(graph, edge_vectors(graph, positions), run)
+def atomic_output(model: Model, graph: Graph, positions: Array, execution: Execution | None = None) -> Array:
+    """Output of each center without derivatives, (N, ...): eV for an energy model."""
+    return model(graph, edge_vectors(graph, positions), execution)
 
 
-def describe(model: Model, graph: Graph, positions: Array, run: Run | None = None) -> Description:
+def describe(model: Model, graph: Graph, positions: Array, execution: Execution | None = None) -> Description:
     """The descriptor alone."""
-    return model.descriptor(graph, edge_vectors(graph, positions), run)
+    return model.descriptor(graph, edge_vectors(graph, positions), execution)
 
 
 def predict(
-    model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndAux, run: Run | None = None
+    model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndAux, execution: Execution | None = None
 ) -> EnergyForces:
     """Everything an energy model says of a graph, from positions (A, 3) in angstrom.
 
@@ -51,14 +51,14 @@ def predict(
         vectors = edge_vectors(graph, positions)
         xp = namespace(vectors)
         vectors = vectors + xp.sum(gather(strain, graph.neighbors) * vectors[:, :, None, :], axis=-1)
-        atom_energy = model(graph, vectors, run)[:, 0]
+        atom_energy = model(graph, vectors, execution)[:, 0]
         return xp.sum(atom_energy), atom_energy
 
     (slope, strain_slope), atom_energy = grad_and_aux(total, positions, strain)
-    atom_virial, n_centres = -strain_slope, shape(atom_energy)[0]
-    virial = frame_sum(atom_virial[:n_centres, ...], graph.members)
-    if shape(positions)[0] > n_centres:  # ghost atoms, which an engine hands over with one frame
-        virial = virial + namespace(virial).sum(atom_virial[n_centres:, ...], axis=0)[None, :, :]
+    atom_virial, n_centers = -strain_slope, shape(atom_energy)[0]
+    virial = frame_sum(atom_virial[:n_centers, ...], graph.members)
+    if shape(positions)[0] > n_centers:  # ghost atoms, which an engine hands over with one frame
+        virial = virial + namespace(virial).sum(atom_virial[n_centers:, ...], axis=0)[None, :, :]
     return EnergyForces(
         energy=frame_energy(atom_energy, graph),
         atom_energy=atom_energy,
@@ -74,12 +74,17 @@ def frame_energy(atom_energy: Array, graph: Graph) -> Array:
 
 
 def hessian_product(
-    model: Model, graph: Graph, positions: Array, direction: Array, grad_and_aux: GradAndAux, run: Run | None = None
+    model: Model,
+    graph: Graph,
+    positions: Array,
+    direction: Array,
+    grad_and_aux: GradAndAux,
+    execution: Execution | None = None,
 ) -> Array:
     """The Hessian of the energy times ``direction`` (A, 3), eV/angstrom^2 per unit of ``direction``."""
 
     def energy(positions: Array) -> tuple[Array, Any]:
-        return namespace(positions).sum(atomic_output(model, graph, positions, run)), None
+        return namespace(positions).sum(atomic_output(model, graph, positions, execution)), None
 
     def along(positions: Array) -> tuple[Array, Any]:
         (slope,), _ = grad_and_aux(energy, positions)
@@ -89,12 +94,17 @@ def hessian_product(
 
 
 def edge_gradient(
-    model: Model, graph: Graph, positions: Array, weight: Array, grad_and_aux: GradAndAux, run: Run | None = None
+    model: Model,
+    graph: Graph,
+    positions: Array,
+    weight: Array,
+    grad_and_aux: GradAndAux,
+    execution: Execution | None = None,
 ) -> Array:
     """Slope of the sum of ``weight`` (N,) times the atomic energies with every edge vector, (N, n, 3) eV/angstrom."""
 
     def total(vectors: Array) -> tuple[Array, Any]:
-        atom_energy = model(graph, vectors, run)[:, 0]
+        atom_energy = model(graph, vectors, execution)[:, 0]
         return namespace(atom_energy).sum(atom_energy * weight), None
 
     return grad_and_aux(total, edge_vectors(graph, positions))[0][0]

@@ -8,7 +8,7 @@ from pydantic import Field, Tag
 
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.dpa2.settings import DPA2Settings
-from dpmodel.kinds import (
+from dpmodel.setting_types import (
     Activation,
     Count,
     Index,

@@ -1,9 +1,9 @@
-"""Linear layers, networks of them, and layer normalisation (spec model.md 1)."""
+"""Linear layers, networks of them, and layer normalization (spec model.md 1)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.module import module, param
 from dpmodel.ops.activations import activation
 from dpmodel.ops.arrays import gather
@@ -25,7 +25,7 @@ class Linear:
     @classmethod
     def make(
         cls,
-        draw: Draw,
+        draw: Initializer,
         n_in: int,
         n_out: int,
         *,
@@ -80,7 +80,7 @@ class MLP:
     layers: tuple[Linear, ...]
 
     @classmethod
-    def embedding(cls, draw: Draw, widths: Sequence[int], *, activation: str, time_step: bool) -> "MLP":
+    def embedding(cls, draw: Initializer, widths: Sequence[int], *, activation: str, time_step: bool) -> "MLP":
         """The embedding net of spec model.md 1.2: every layer with bias, activation and shortcut."""
         pairs = list(pairwise(widths))
         return cls(
@@ -91,7 +91,9 @@ class MLP:
         )
 
     @classmethod
-    def fitting(cls, draw: Draw, widths: Sequence[int], n_out: int, *, activation: str, time_step: bool) -> "MLP":
+    def fitting(
+        cls, draw: Initializer, widths: Sequence[int], n_out: int, *, activation: str, time_step: bool
+    ) -> "MLP":
         """The fitting net of spec model.md 1.3: an embedding net and one plain output layer."""
         hidden = cls.embedding(draw, widths, activation=activation, time_step=time_step).layers
         return cls(layers=(*hidden, Linear.make(draw(f"layers.{len(hidden)}"), widths[-1], n_out)))
@@ -135,7 +137,7 @@ class LayerNorm:
     eps: float
 
     @classmethod
-    def make(cls, draw: Draw, n: int, eps: float) -> "LayerNorm":
+    def make(cls, draw: Initializer, n: int, eps: float) -> "LayerNorm":
         return cls(weight=draw("weight").full((n,), 1.0), bias=draw("bias").full((n,), 0.0), n=n, eps=eps)
 
     def __call__(self, x: Array) -> Array:

@@ -1,6 +1,6 @@
-"""Attention weights over neighbours, as if every list had all of its ``nsel`` slots.
+"""Attention weights over neighbors, as if every list had all of its ``nsel`` slots.
 
-deepmd-kit pads neighbour lists to ``nsel``; in smooth mode every empty slot has the logit ``-20``
+deepmd-kit pads neighbor lists to ``nsel``; in smooth mode every empty slot has the logit ``-20``
 exactly, and so enters every denominator.  Here those slots are never visited: they are counted
 (spec descriptor.md 9.3).
 """
@@ -25,7 +25,7 @@ def neighbor_weights(
     """Softmax over the last axis of ``logits`` (..., n), damped by the weights of key and query.
 
     ``key`` and ``query`` are the switch (smooth) or 0/1 masks, broadcastable to the shape of ``logits``
-    (``query=None``: the query is the centre itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys
+    (``query=None``: the query is the center itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys
     may be present and share the slots (spec descriptor.md 12).
 
     ``gate`` multiplies the logits before all else, ``factor`` the weights after it; they are smaller than the logits

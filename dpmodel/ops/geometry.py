@@ -7,9 +7,9 @@ from dpmodel.xp import Array, namespace
 
 
 class Environment(NamedTuple):
-    """What a block sees of each centre's neighbours; slots that are not real hold zeros in rows and switch."""
+    """What a block sees of each center's neighbors; slots that are not real hold zeros in rows and switch."""
 
-    rows: Array  # (N, n, 4) normalised environment rows
+    rows: Array  # (N, n, 4) normalized environment rows
     switch: Array  # (N, n) between 0 and 1
     distance: Array  # (N, n) angstrom
     real: Array  # (N, n) bool: occupied and not excluded
@@ -38,7 +38,7 @@ def _rise(u: Array) -> Array:
 def environment(
     vectors: Array, real: Array, mean: Array, stddev: Array, smooth_cutoff: float, cutoff: float, protection: float
 ) -> Environment:
-    """Environment of every slot from edge vectors (N, n, 3), with the centre's statistics (N, 4)."""
+    """Environment of every slot from edge vectors (N, n, 3), with the center's statistics (N, 4)."""
     xp = namespace(vectors)
     r = norm(vectors)
     s = switch(r, smooth_cutoff, cutoff)
@@ -49,5 +49,5 @@ def environment(
 
 
 def statistics_of(types: Array, mean: Array, stddev: Array) -> tuple[Array, Array]:
-    """Statistics of each centre (N, 4); virtual centres (type n_types) have mean 0 and deviation 1."""
+    """Statistics of each center (N, 4); virtual centers (type n_types) have mean 0 and deviation 1."""
     return gather(append_row(mean, 0.0), types), gather(append_row(stddev, 1.0), types)

@@ -12,13 +12,13 @@ from dpmodel.data.graph import Selection, build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
 from dpmodel.errors import NeighborOverflowWarning
+from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.testing.options import STRUCTURE, section
 from dpmodel.testing.structures import random_structure
-from dpmodel.types import Graph
 from dpmodel.xp import Array
 
 

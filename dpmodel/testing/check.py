@@ -97,7 +97,7 @@ def check_callable(
     factory : callable
         Given the path of a model file, returns ``function(coord_ext, atype_ext, nlist, mapping)``.  That is called with
         NumPy arrays: extended coordinates (nf, nall, 3) in angstrom; their types (nf, nall), -1 for virtual atoms;
-        neighbours on the extended axis (nf, nloc, nsel), nearest first, -1 in empty slots and for pairs that the model
+        neighbors on the extended axis (nf, nloc, nsel), nearest first, -1 in empty slots and for pairs that the model
         excludes; the local atom of each extended one (nf, nall).  Also with ``fparam`` and ``aparam`` by name, if
         ``only`` allows models that have them.  It returns a dictionary, or a tuple of the first five, of any of
 

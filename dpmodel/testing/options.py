@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import SettingError
-from dpmodel.kinds import ACTIVATIONS
 from dpmodel.model.settings import ModelSettings
+from dpmodel.setting_types import ACTIVATIONS
 
 Row = dict[str, int]  # option: which of its choices
 
@@ -27,7 +27,7 @@ class Each(tuple[Any, ...]):
 
 
 def cutoffs(*values: float) -> dict[str, Any]:
-    """Cutoff, where the switch starts to fall (both angstrom) and number of neighbours of each block."""
+    """Cutoff, where the switch starts to fall (both angstrom) and number of neighbors of each block."""
     blocks = ("repinit.", "repformer.", "repinit.three_body_")
     names = [f"descriptor.{block}{name}" for block in blocks for name in ("rcut", "rcut_smth", "sel")]
     return dict(zip([name.replace(".sel", ".nsel") for name in names], values, strict=True))
@@ -38,7 +38,7 @@ CUTOFFS = (
     cutoffs(4.5, 0.5, 60, 3.2, 0.5, 40, 3.2, 0.5, 40),
     cutoffs(4.6, 0.0, 60, 3.5, 0.0, 40, 3.0, 0.0, 40),
     cutoffs(4.2, 4.0, 60, 3.1, 2.9, 40, 4.8, 1.0, 70),
-    TIGHT,  # more neighbours than are kept
+    TIGHT,  # more neighbors than are kept
 )
 
 MODEL: dict[str, Sequence[Any]] = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from dpmodel.data.structure import Structure
 from dpmodel.dpa2.econf import SYMBOLS
+from dpmodel.graph import Graph
 from dpmodel.model.settings import ModelSettings
-from dpmodel.types import Graph
 from dpmodel.xp import Array
 
 SPACING = {"dense": 1.7, "sparse": 2.6, "lonely atom": 1.7}  # angstrom between the sites that atoms are put near
@@ -89,10 +89,10 @@ def water(oxygen: int, hydrogen: int, random: np.random.Generator) -> Structure:
     """Eight randomly turned molecules on a grid in a cube, 1 g/cm^3."""
     edge, bond, angle = 6.2, 0.96, np.radians(104.5)
     shape = bond * np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [np.cos(angle), np.sin(angle), 0.0]])
-    centres = np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3) * (edge / 2)
+    centers = np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3) * (edge / 2)
     tries = []
     for turns in np.linalg.qr(random.standard_normal((50, 8, 3, 3)))[0]:
-        positions = (centres[:, None, :] + shape @ turns + random.normal(0.0, 0.03, (8, 3, 3))).reshape(-1, 3)
+        positions = (centers[:, None, :] + shape @ turns + random.normal(0.0, 0.03, (8, 3, 3))).reshape(-1, 3)
         vectors = positions[:, None, :] - positions
         distance = np.linalg.norm(vectors - edge * np.round(vectors / edge), axis=-1)
         apart = np.arange(24)[:, None] // 3 != np.arange(24) // 3
@@ -102,7 +102,7 @@ def water(oxygen: int, hydrogen: int, random: np.random.Generator) -> Structure:
 
 
 class Extended(NamedTuple):
-    """deepmd-kit's lower interface: nf frames of nloc atoms, followed by the images that they have as neighbours."""
+    """deepmd-kit's lower interface: nf frames of nloc atoms, followed by the images that they have as neighbors."""
 
     coord: Array  # (nf, nall, 3) float64, angstrom
     types: Array  # (nf, nall) int64; -1 for virtual atoms, and for what fills up frames with fewer images
@@ -111,7 +111,7 @@ class Extended(NamedTuple):
 
 
 def extended(structures: Sequence[Structure], graph: Graph, n_slots: int) -> Extended:
-    """The neighbours of ``graph`` (of these structures, all of one size) by explicit images, in ``n_slots`` slots."""
+    """The neighbors of ``graph`` (of these structures, all of one size) by explicit images, in ``n_slots`` slots."""
     n_frames, n = len(structures), len(structures[0].types)
     occupied = np.zeros(graph.neighbors.shape, dtype=bool)
     for mask in (graph.repinit, graph.three_body, graph.repformer):

@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bucket import bucket, spread
+from dpmodel.data.padding import pad_graph, pad_rows
 from dpmodel.dpa2.neighborhood import neighborhood
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.model.predict import atomic_output, edge_vectors, predict
 from dpmodel.module import Rebuilder, state
-from dpmodel.run import Run
 from dpmodel.testing.cases import Case
-from dpmodel.types import Graph
 from dpmodel.xp import Array, cast
 
-Terms = dict[str, Array]  # centres of all frames first, or frames for energy and virial
+Terms = dict[str, Array]  # centers of all frames first, or frames for energy and virial
 
 DERIVED = ("energy", "atom_energy", "force", "virial", "atom_virial")
 ROUNDINGS = 10.0  # a difference is no mistake while it is below this many times what rounding explains
 FLOOR = 1e-3  # numbers smaller than this, in the unit of their term, are compared as if they were this large
 MEANINGS = {
     "type_embedding": "what is known of each type (spec descriptor.md 4)",
-    "rows": "normalised environment rows (spec descriptor.md 3)",
-    "switch": "switch of each neighbour (spec descriptor.md 3)",
+    "rows": "normalized environment rows (spec descriptor.md 3)",
+    "switch": "switch of each neighbor (spec descriptor.md 3)",
     "repinit": "output of the repinit block (spec descriptor.md 5)",
     "three_body": "output of the three-body block (spec descriptor.md 7)",
     "g1": "single-atom representation (spec descriptor.md 9.2)",
@@ -51,7 +51,7 @@ def meaning(term: str) -> str:
     return MEANINGS.get(name, "") + (f" in {block[0]}" if block else "")
 
 
-def forward(model: Model, graph: Graph, positions: Array, run: Run) -> Terms:
+def forward(model: Model, graph: Graph, positions: Array, execution: Execution) -> Terms:
     """Every term without derivatives; works on any array library, and inside its compiler."""
     seen: Terms = {}
 
@@ -67,7 +67,7 @@ def forward(model: Model, graph: Graph, positions: Array, run: Run) -> Terms:
         if block is not None:
             rows, switch, *_ = block.near.look(neighborhood(graph, vectors, occupied))
             geometry |= {f"{name}.switch": switch, f"{name}.rows": rows}
-    seen["atom_output"] = atomic_output(model, graph, positions, replace(run, observe=observe))
+    seen["atom_output"] = atomic_output(model, graph, positions, replace(execution, observe=observe))
     ends = {name: seen.pop(name) for name in ("g2", "h2", "g1", "rot_mat", "descriptor", "atomic", "atom_output")}
     return {**geometry, "switch": seen.pop("switch"), **seen, **ends}
 
@@ -84,8 +84,8 @@ class OnEngine:
     def __call__(self, case: Case) -> Iterator[Terms]:
         graph, positions, engine = case.graph, case.positions, self.engine
         if engine.rounds_shapes:
-            graph = bucket(case.graph, case.selection)
-            positions = spread(case.positions, case.graph, graph)
+            graph = pad_graph(case.graph, case.selection)
+            positions = pad_rows(case.positions, case.graph, graph)
         model = case.model.model
         rebuild, native = Rebuilder(model), engine.native
         arrays = {path: native(value.astype(float) if self.exact else value) for path, value in state(model).items()}
@@ -100,8 +100,8 @@ class OnEngine:
         values = engine.compile(trace)(*given)
         yield dict(zip(names, map(engine.numpy, values), strict=True))
         if case.settings.fitting_net.type == "ener":
-            run, grad = engine.run(slope=True), engine.grad_and_aux
-            compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, grad, run))
+            execution, grad = engine.run(slope=True), engine.grad_and_aux
+            compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, grad, execution))
             yield dict(zip(DERIVED, map(engine.numpy, compiled(*given)), strict=True))
 
 
@@ -184,5 +184,5 @@ def place(term: str, index: tuple[Any, ...], case: Case) -> str:
     frame = int(case.graph.frame[first])
     where = f"atom {first - int(case.graph.members[frame, 0])} of frame {frame}"
     if term.split(".")[-1] in ("rows", "switch", "g2", "h2"):
-        return f"{where}, neighbour {rest[0]}" + (f", component {rest[1:]}" if rest[1:] else "")
+        return f"{where}, neighbor {rest[0]}" + (f", component {rest[1:]}" if rest[1:] else "")
     return where + (f", component {rest}" if rest else "")

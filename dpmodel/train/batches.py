@@ -11,7 +11,7 @@ import numpy as np
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import SettingError
 from dpmodel.model.settings import ModelSettings
-from dpmodel.train.neighbors import crowding
+from dpmodel.statistics.neighbors import neighbor_statistics
 from dpmodel.train.settings import DataSettings, TrainingData
 from dpmodel.xp import Array
 
@@ -118,7 +118,7 @@ def _usable(system: System, data: DataSettings) -> Array:
     limit = data.min_pair_dist if isinstance(data, TrainingData) else 0.0
     if not limit:
         return every
-    near = [crowding([frame.structure], [limit]).shortest < limit for frame in system]
+    near = [neighbor_statistics([frame.structure], [limit]).shortest < limit for frame in system]
     return every[~np.array(near)]
 
 
@@ -176,7 +176,7 @@ def _fixed_shares(given: Array, n_batches: Array) -> Array:
     return found / found.sum()
 
 
-class Turns:
+class TaskSampler:
     """Which task has its turn at each step, and how many turns it had before."""
 
     def __init__(self, shares: dict[str, float], seed: int) -> None:

@@ -82,7 +82,7 @@ def _expect_shapes(found: Checkpoint, file: str) -> None:
             raise FileError(f"{file}: {name}: expected an array of shape {wanted}, found {describe(value)}")
 
 
-class Shelf:
+class CheckpointManager:
     """The numbered checkpoints of a run: the newest ``keep`` of them, a link to the last, and the file of its name."""
 
     def __init__(self, name: str, folder: str | None, keep: int) -> None:

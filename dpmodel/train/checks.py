@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_folder, expect_free
+from dpmodel.statistics.neighbors import neighbor_statistics_of
 from dpmodel.train.batches import Batches
-from dpmodel.train.neighbors import crowding_of
 from dpmodel.train.script import Script, Task
 from dpmodel.train.settings import TERMS, CommonTraining
 from dpmodel.train.start import Data
@@ -31,7 +31,7 @@ def expect_numbers(data: Mapping[str, Data]) -> None:
     for batches in (d.valid for d in data.values() if d.valid is not None):
         for source in batches.sources:
             for i in source.frames:
-                crowding_of(source.system, int(i), [NEAR])
+                neighbor_statistics_of(source.system, int(i), [NEAR])
 
 
 def expect_labels(script: Script, data: Mapping[str, Data]) -> None:

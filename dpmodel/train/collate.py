@@ -1,12 +1,12 @@
-"""From labelled frames to the arrays of one step."""
+"""From labeled frames to the arrays of one step."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dpmodel.data.bucket import bucket, spread
 from dpmodel.data.graph import Selection, build_graph, flat_positions
 from dpmodel.data.labels import LABELS
+from dpmodel.data.padding import pad_graph, pad_rows
 from dpmodel.data.systems import Frame
 from dpmodel.train.loss import Batch, Labels
 from dpmodel.xp import Array
@@ -30,8 +30,8 @@ def collate(
     structures = [frame.structure for frame in frames[mine]]
     graph, positions = build_graph(structures, selection), flat_positions(structures)
     if rounded:
-        padded = bucket(graph, selection)
-        graph, positions = padded, spread(positions, graph, padded)
+        padded = pad_graph(graph, selection)
+        graph, positions = padded, pad_rows(positions, graph, padded)
     labels = {}
     for name in (*PER_FRAME, *PER_ATOM, "hessian"):
         if _known(name, frames):

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from dpmodel.edit.type_map import transplanted
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
-from dpmodel.surgery.type_map import transplanted
 from dpmodel.train.script import SINGLE, Script
 from dpmodel.train.start import model_file
 

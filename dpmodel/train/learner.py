@@ -11,11 +11,11 @@ from dpmodel.backend import AdamRule, Alone, Engine, Processes
 from dpmodel.capabilities import why_not
 from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.errors import SettingError, TrainingError
+from dpmodel.execution import Execution
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.run import Run
 from dpmodel.train.loss import Batch, loss, prefactors, reported
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings import AdamWSettings
@@ -118,11 +118,15 @@ class Learner:
     def _loss_function(self, task: str) -> Callable[..., Any]:
         rebuild, keys = Rebuilder(self.files[task].model), self.keys[task]
         settings, grad = self.script.tasks[task].loss, self.engine.grad_and_aux
-        run = Run(loop=self.engine.run(slope=True).loop)  # all atoms at once, but a Hessian column by column
+        execution = Execution(
+            loop=self.engine.run(slope=True).loop
+        )  # all atoms at once, but a Hessian column by column
 
         def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
             held = trained | fixed
-            return loss(rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad, run)
+            return loss(
+                rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad, execution
+            )
 
         return function
 

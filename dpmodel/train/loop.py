@@ -15,12 +15,12 @@ import numpy as np
 from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
+from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import make_folder
-from dpmodel.surgery.bias import with_fitted_bias
-from dpmodel.train.batches import Turns
-from dpmodel.train.checkpoint import Checkpoint, Shelf
+from dpmodel.train.batches import TaskSampler
+from dpmodel.train.checkpoint import Checkpoint, CheckpointManager
 from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve
 from dpmodel.train.learner import Learner
@@ -57,12 +57,12 @@ class Training:
         if start.optimizer:
             self.learner.optimizer.load(_over(self.learner.optimizer.state(), start.optimizer))
         self._rate = schedule(script.settings.learning_rate, self.n_steps)
-        self._turns = Turns(task_shares(script, data), script.training.first_seed)
+        self._turns = TaskSampler(task_shares(script, data), script.training.first_seed)
         self._selections = {name: selection(task.model) for name, task in script.tasks.items()}
         self._average = (
             Average(self.learner, script.training.ema_decay, start.ema) if script.training.enable_ema else None
         )
-        self._shelves = _shelves(script, self.n_steps)
+        self._checkpoint_managers = _checkpoint_managers(script, self.n_steps)
         self._append = append
         self._curve: Curve | None = None  # files are touched when the run starts
         self._board: Watch | None = None
@@ -94,7 +94,7 @@ class Training:
     def _open(self) -> None:
         """Folders and files that the run writes."""
         training = self.script.training
-        for folder in (folder for shelf in self._shelves for folder in shelf.folders):
+        for folder in (folder for shelf in self._checkpoint_managers for folder in shelf.folders):
             make_folder(folder)
         self._curve = _curve(self.script, self.data, self._append) if training.disp_training else None
         self._board = _board(self.script) if training.tensorboard else None
@@ -159,7 +159,7 @@ class Training:
     # --- data ---
 
     def _read(self, step: int) -> "Future[Batch]":
-        """This process's part of the batch of a step, made while another one is learnt from."""
+        """This process's part of the batch of a step, made while another one is learned from."""
         task, number = self._turns(step)
         mine = slice(self.processes.rank, None, self.processes.size)
         return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), mine))
@@ -199,9 +199,9 @@ class Training:
             return
         if self._average is not None:
             averaged = self.learner.models(self._average.parameters)
-            self._shelves[1].put(Checkpoint(self._refitted(averaged) if refit else averaged, self.step))
+            self._checkpoint_managers[1].put(Checkpoint(self._refitted(averaged) if refit else averaged, self.step))
         now = self.checkpoint()
-        self._shelves[0].put(replace(now, models=self._refitted(now.models)) if refit else now)
+        self._checkpoint_managers[0].put(replace(now, models=self._refitted(now.models)) if refit else now)
 
 
 class Average:
@@ -241,12 +241,12 @@ def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
     return training.numb_steps or 0
 
 
-def _shelves(script: Script, n_steps: int) -> list[Shelf]:
+def _checkpoint_managers(script: Script, n_steps: int) -> list[CheckpointManager]:
     """Where checkpoints go, and those of averages."""
     t, kept = script.training, script.training.kept(n_steps)
     return [
-        Shelf(t.save_ckpt, t.save_dir, kept),
-        *([Shelf(f"{t.save_ckpt}_ema", t.save_dir, t.ema_ckpt_keep or kept)] if t.enable_ema else []),
+        CheckpointManager(t.save_ckpt, t.save_dir, kept),
+        *([CheckpointManager(f"{t.save_ckpt}_ema", t.save_dir, t.ema_ckpt_keep or kept)] if t.enable_ema else []),
     ]
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from dpmodel.backend import GradAndAux
+from dpmodel.execution import Execution
+from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.model.predict import EnergyForces, hessian_product, predict
 from dpmodel.ops.arrays import frame_sum, gather
-from dpmodel.run import Run
 from dpmodel.train.settings import LossSettings
-from dpmodel.types import Graph
 from dpmodel.xp import Array, like, namespace, shape
 
 
@@ -63,21 +63,21 @@ def loss(
     weights: Prefactors,
     settings: LossSettings,
     grad_and_aux: GradAndAux,
-    run: Run | None = None,
+    execution: Execution | None = None,
 ) -> tuple[Array, Reports]:
     """The loss, 0-d, and what each term that has labels contributes: see ``reported``.
 
     ``weights`` are the prefactors of the active terms.
     """
-    (graph, positions, labels), run = batch, run or Run()
-    found = predict(model, graph, positions, grad_and_aux, run)
+    (graph, positions, labels), execution = batch, execution or Execution()
+    found = predict(model, graph, positions, grad_and_aux, execution)
     xp = namespace(found.energy)
     real = xp.astype(graph.types[: shape(found.atom_energy)[0]] < model.n_types, found.energy.dtype)
     given = _Given(settings, graph, labels, found, real, frame_sum(real[:, None], graph.members)[:, 0])
     total, reports = xp.sum(found.energy * 0.0), {}
     for term in settings.active:
         hessian = term == "h"
-        result = _hessian(given, model, positions, grad_and_aux, run) if hessian else TERMS[term](given)
+        result = _hessian(given, model, positions, grad_and_aux, execution) if hessian else TERMS[term](given)
         if result is not None:
             total = total + weights[term] * result[0]
             reports[term] = result[1]
@@ -188,7 +188,7 @@ def _atom_energy(given: _Given) -> Term:
     return (xp.sum(huber(difference, s.deltas[0])) / n_atoms if s.use_huber else report), report
 
 
-def _hessian(given: _Given, model: Model, positions: Array, grad_and_aux: GradAndAux, run: Run) -> Term:
+def _hessian(given: _Given, model: Model, positions: Array, grad_and_aux: GradAndAux, execution: Execution) -> Term:
     """Three columns of the Hessian at a time, of one atom in every frame."""
     labels, graph, real = given.labels, given.graph, given.real
     if labels.hessian is None:
@@ -203,14 +203,14 @@ def _hessian(given: _Given, model: Model, positions: Array, grad_and_aux: GradAn
         mask, total = (real * gather(partner, graph.frame))[:, None], xp.zeros((1,), **like(positions))
         for k in range(3):
             direction = moved[:, None] * axes[k, :][None, :]
-            column = hessian_product(model, graph, positions, direction, grad_and_aux, run)
+            column = hessian_product(model, graph, positions, direction, grad_and_aux, execution)
             difference = (column - label[0, :, :, k]) * mask
             size = xp.abs(difference) if given.settings.loss_func == "mae" else difference * difference
             total = total + xp.sum(size)
         return (total,)
 
     columns = xp.permute_dims(graph.members, (1, 0)), xp.permute_dims(labels.hessian, (2, 0, 1, 3))
-    value = xp.sum(run.loop(of_atom, columns, 1)[0]) / (9.0 * labels.n_pairs)
+    value = xp.sum(execution.loop(of_atom, columns, 1)[0]) / (9.0 * labels.n_pairs)
     return value, value
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dpmodel.backend import Alone, Engine, Processes
+from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, latest, matching, read
 from dpmodel.train.checks import expect_coordinates, expect_labels, expect_numbers, expect_places
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
@@ -29,7 +29,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Origin:
+class StartFrom:
     """Where the models come from: at most one of the first three, a fresh start if there is none.
 
     ``restart``: go on with a run, to the same numbers as without the interruption; ``init_model``: its parameters and
@@ -66,7 +66,7 @@ class Origin:
 def prepare(
     script: Script,
     engine: Engine,
-    origin: Origin | None = None,
+    origin: StartFrom | None = None,
     tell: Tell = lambda _: None,
     processes: Processes | None = None,
     *,
@@ -76,7 +76,7 @@ def prepare(
 
     Every one of several ``processes`` prepares the same.  ``keep`` new statistics where the input says (stat_file).
     """
-    origin, processes = origin or Origin(), processes or Alone()
+    origin, processes = origin or StartFrom(), processes or Alone()
     expect_places(script.training)
     data = open_data(script, processes.size)
     expect_labels(script, data)
@@ -101,7 +101,7 @@ def prepare(
 
 
 def _read(
-    script: Script, data: dict[str, Data], engine: Engine, processes: Processes, origin: Origin, tell: Tell
+    script: Script, data: dict[str, Data], engine: Engine, processes: Processes, origin: StartFrom, tell: Tell
 ) -> Training:
     """A run that goes on, or a new one from the arrays of a file."""
     file = latest(origin.restart or origin.init_model or "")
@@ -127,7 +127,7 @@ def _read(
 class _Pretrained:
     """What fine-tuning takes from a file."""
 
-    def __init__(self, script: Script, origin: Origin) -> None:
+    def __init__(self, script: Script, origin: StartFrom) -> None:
         assert origin.finetune is not None
         self._path = str(latest(origin.finetune))
         self._files = {name: trainable(file, self._path) for name, file in read(self._path).models.items()}

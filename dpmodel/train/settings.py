@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, Tag, WithJsonSchema
 
-from dpmodel.kinds import Count, Index, Listed, OneOrMany, Seed, by_type
+from dpmodel.setting_types import Count, Index, Listed, OneOrMany, Seed, by_type
 from dpmodel.settings import ANY, Settings, setting
 
 # Learning rate

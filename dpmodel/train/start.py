@@ -15,13 +15,13 @@ from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.settings import by_path
+from dpmodel.statistics.cache import kept_statistics
+from dpmodel.statistics.environment import Moments, Statistics, add, scaled, statistics, with_statistics
+from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics_of, resolve_auto_nsel, too_few
 from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
-from dpmodel.train.neighbors import Crowding, crowding_of, resolved, too_few
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
 from dpmodel.train.settings import DataSettings, one_seed
-from dpmodel.train.statfile import kept_statistics
-from dpmodel.train.statistics import Moments, Statistics, add, scaled, statistics, with_statistics
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ def _batches(script: Script, task: Task, given: DataSettings, kind: str, process
     )
 
 
-def look(data: Mapping[str, Data], script: Script) -> Crowding:
-    """Neighbours in the training data of all tasks, within all cutoffs."""
+def look(data: Mapping[str, Data], script: Script) -> NeighborStatistics:
+    """Neighbors in the training data of all tasks, within all cutoffs."""
     cutoffs = sorted({c for task in script.tasks.values() for c, _, _ in task.model.descriptor.selections})
     sources = [source for task in data.values() for source in task.train.sources]
-    every = (crowding_of(source.system, int(i), cutoffs) for source in sources for i in source.frames)
+    every = (neighbor_statistics_of(source.system, int(i), cutoffs) for source in sources for i in source.frames)
     return reduce(or_, every)
 
 
-def settle(script: Script, found: Crowding | None) -> Script:
+def settle(script: Script, found: NeighborStatistics | None) -> Script:
     """``script`` with a number for every selection that is "auto"; warns of selections that are too small.
 
     None where nobody looked; then there must not be an "auto" (SettingError).
@@ -79,14 +79,14 @@ def settle(script: Script, found: Crowding | None) -> Script:
                     f"model.descriptor.{path} should be a number if neighbors are not counted, got {nsel!r}"
                 )
         return script
-    tasks = {name: replace(task, model=resolved(task.model, found)) for name, task in script.tasks.items()}
+    tasks = {name: replace(task, model=resolve_auto_nsel(task.model, found)) for name, task in script.tasks.items()}
     for line in dict.fromkeys(line for task in tasks.values() for line in too_few(task.model.descriptor, found)):
         warnings.warn(f"{line}; the farthest are left out", UserWarning, stacklevel=2)
     return replace(script, tasks=tasks)
 
 
 def fresh_models(
-    script: Script, data: Mapping[str, Data], found: Crowding | None, *, keep: bool = False
+    script: Script, data: Mapping[str, Data], found: NeighborStatistics | None, *, keep: bool = False
 ) -> dict[str, ModelFile]:
     """Models of random parameters with the statistics of the data; ``keep`` them where the input says (stat_file)."""
     samples = {name: _sample(task, data[name].train, keep) for name, task in script.tasks.items()}
@@ -122,7 +122,7 @@ def with_case(model: Model, number: int, of: int) -> Model:
     return replace(model, fitting=replace(model.fitting, case=case))
 
 
-def model_file(model: Model, settings: ModelSettings, found: Crowding | None) -> ModelFile:
+def model_file(model: Model, settings: ModelSettings, found: NeighborStatistics | None) -> ModelFile:
     """A model with what its file says beside it."""
     known = found.shortest if found and 0 < found.shortest < np.inf else None
     return ModelFile(settings, model, {"model_def_script": settings.model_dump()}, known)

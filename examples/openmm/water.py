@@ -10,7 +10,7 @@ import openmm
 from openmm import app, unit
 
 from dpmodel.data.systems import System
-from dpmodel.interfaces.openmm import python_force
+from dpmodel.engines.openmm import python_force
 
 WATER = Path(__file__).parents[1] / "water"
 MASSES = {"O": 15.999, "H": 1.008}

@@ -50,7 +50,7 @@ def check(system: Path, random: np.random.Generator) -> None:
     types = np.loadtxt(system / "type.raw", dtype=int)
     data = {path.stem: np.load(path) for path in (system / "set.000").glob("*.npy")}
     n_frames, numbers = len(data["energy"]), np.array([8, 1])[types]
-    coords, boxes = data["coord"].reshape(n_frames, -1, 3), data["box"].reshape(n_frames, 3, 3)
+    positions, boxes = data["coord"].reshape(n_frames, -1, 3), data["box"].reshape(n_frames, 3, 3)
     forces, virials = data["force"].reshape(n_frames, -1, 3), data["virial"].reshape(n_frames, 3, 3)
 
     print(f"{system.name}: {n_frames} frames of {len(types)} atoms")
@@ -60,21 +60,21 @@ def check(system: Path, random: np.random.Generator) -> None:
     print(f"  largest sum of forces {np.abs(forces.sum(1)).max():.1e} eV/A")
     traces = np.trace(virials, axis1=1, axis2=2) / 3 / np.linalg.det(boxes) * 160.21766
     print(f"  pressure without motion {traces.min():.2f} .. {traces.max():.2f} GPa")
-    bonds, contacts = distances(numbers, coords, boxes)
+    bonds, contacts = distances(numbers, positions, boxes)
     print(f"  O-H bonds {bonds.min():.3f} .. {bonds.max():.3f} A, between molecules from {contacts.min():.3f} A")
 
     f, atom, k, (a, b) = *(int(random.integers(n)) for n in (n_frames, len(types), 3)), random.permutation(3)[:2]
-    frame = numbers, coords[f], boxes[f]
+    frame = numbers, positions[f], boxes[f]
     report(f"energy of frame {f}", data["energy"][f], energy(*frame))
     report(f"force {k} of atom {atom}", forces[f, atom, k], difference_force(*frame, atom, k))
     report(f"virial {a}{a}", virials[f, a, a], difference_virial(*frame, a, a))
     report(f"virial {a}{b}", virials[f, a, b], difference_virial(*frame, a, b))
 
 
-def distances(numbers: np.ndarray, coords: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distances(numbers: np.ndarray, positions: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of the O-H bonds as built (atoms in the order O H H), and of all pairs between molecules below 2.5 A."""
     bonds, others = [], []
-    for coord, box in zip(coords, boxes, strict=True):
+    for coord, box in zip(positions, boxes, strict=True):
         i, j, d = neighbor_list("ijd", Atoms(numbers, coord, cell=box, pbc=True), 2.5)
         same = i // 3 == j // 3
         bonds.append(d[same & (numbers[i] != numbers[j])])

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 import dpmodel
+from dpmodel.cli.compare import compare
 from dpmodel.data.systems import Frame, System
-from dpmodel.interfaces.compare import compare
 from dpmodel.potential import Potential
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ Needs ``pip install tblite ase typer rich``.  Run ``OMP_NUM_THREADS=1 python mak
 free core.  It may be stopped at any moment: run again, it goes on from the last finished block.
 
 A chain is one box of water cooled through four temperatures.  It advances in blocks of ``STRIDE`` steps; the last
-configuration of a block is labelled with a tightly converged calculation and, past equilibration, becomes a frame.
+configuration of a block is labeled with a tightly converged calculation and, past equilibration, becomes a frame.
 A block depends on nothing but the one before it and the seed, so an interrupted run gives the same frames.
 """
 
@@ -142,7 +142,7 @@ def label(atoms: Atoms) -> Arrays:
 
 
 def advance(state: Arrays, temperature: float, random: np.random.Generator) -> Arrays:
-    """The state after one more block, with one more labelled configuration."""
+    """The state after one more block, with one more labeled configuration."""
     atoms = Atoms(state["atoms_number"], state["atoms_position"], cell=state["cell"], pbc=True)
     set_masses(atoms)
     atoms.set_velocities(state["atoms_velocity"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpmodel.compression.tables import compress
+from dpmodel.edit.compression import compress
 from dpmodel.io.model import read_model
 from dpmodel.potential import Potential
 from dpmodel.testing.structures import example

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import Engine
+from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.model.predict import EnergyForces, predict
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.types import Graph
 from dpmodel.xp import namespace
 from engines import engine_of, potential_of
 from random_models import graph_of
@@ -28,16 +28,16 @@ def slope(function: Callable[[float], Any]) -> Any:
 
 def moved(frames: dict[str, Any], f: int, i: int, k: int, by: float) -> dict[str, Any]:
     """``frames`` with atom ``i`` of frame ``f`` moved along ``k``."""
-    coords = frames["coords"].copy()
-    coords[f, i, k] += by
-    return frames | {"coords": coords}
+    positions = frames["positions"].copy()
+    positions[f, i, k] += by
+    return frames | {"positions": positions}
 
 
 def strained(frames: dict[str, Any], a: int, b: int, by: float) -> dict[str, Any]:
     """``frames`` with every vector v replaced by v + by v_b e_a."""
     strain = np.eye(3)
     strain[a, b] += by
-    return frames | {name: frames[name] @ strain.T for name in ("coords", "cell")}
+    return frames | {name: frames[name] @ strain.T for name in ("positions", "cell")}
 
 
 @pytest.mark.needs("forces")

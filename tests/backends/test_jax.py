@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import backend
-from dpmodel.data.bucket import bucket
+from dpmodel.data.padding import pad_graph
 from dpmodel.data.selection import selection
 from dpmodel.errors import BackendError, InputError
+from dpmodel.execution import Execution
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.potential import Potential, with_precision
-from dpmodel.run import Run
 from dpmodel.xp import detach, namespace
 from engines import CHOSEN, engine_of
 from random_models import graph_of, random_frames, random_model
@@ -87,7 +87,7 @@ def test_engines_share_no_memory() -> None:
 
 def test_single_precision_elsewhere_changes_nothing() -> None:
     """A program that never heard of x64: potentials are exact, pytrees are refused, and JAX stays as it was."""
-    path, folder = HERE / "fparam_aparam" / "model.dp", Path(__file__).parents[1]
+    path, folder = HERE / "fparam_aparam" / "model.dp", Path(__file__).parents[1] / "helpers"
     script = f"""
 import sys
 sys.path.insert(0, {str(folder)!r})
@@ -188,9 +188,9 @@ def test_rounded_sizes_and_groups_change_nothing() -> None:
     """A potential rounds the sizes of its graphs; here is the program for the very sizes, four atoms at a time."""
     p = potential("jax")
     engine, rebuild, arrays = p.engine, Rebuilder(p.file.model), graph_of(SETTINGS, **FRAMES)
-    assert bucket(arrays[0], selection(SETTINGS)).neighbors.shape > arrays[0].neighbors.shape
-    run = Run(group=4, loop=dpmodel_jax.in_turn, checkpoint=engine.checkpoint)
-    function = engine.compile(lambda s, graph, x: predict(rebuild(s), graph, x, engine.grad_and_aux, run))
+    assert pad_graph(arrays[0], selection(SETTINGS)).neighbors.shape > arrays[0].neighbors.shape
+    execution = Execution(group=4, loop=dpmodel_jax.in_turn, checkpoint=engine.checkpoint)
+    function = engine.compile(lambda s, graph, x: predict(rebuild(s), graph, x, engine.grad_and_aux, execution))
     expected = function(*jax.tree.map(engine.native, (state(p.file.model), *arrays)))
     found = p.evaluate(**FRAMES, atom_virial=True)
     for name in ("atom_energy", "forces", "atom_virial"):
@@ -202,7 +202,7 @@ def test_dynamics_compiles_once_or_twice() -> None:
     engine: Any = p.engine
     before, widths = engine.compilations, set()
     for _ in range(20):
-        moved = FRAMES | {"coords": FRAMES["coords"] + 0.1 * rng.standard_normal(FRAMES["coords"].shape)}
+        moved = FRAMES | {"positions": FRAMES["positions"] + 0.1 * rng.standard_normal(FRAMES["positions"].shape)}
         p.evaluate(**moved)
         graph, _ = graph_of(SETTINGS, **moved)
         widths.add((graph.neighbors.shape, graph.repformer.shape))

@@ -13,12 +13,12 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.errors import BackendError, InputError
+from dpmodel.execution import Execution, in_turn
+from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.model.predict import EnergyForces, hessian_product, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.run import Run, in_turn
-from dpmodel.types import Graph
 from dpmodel.xp import namespace
 from engines import engine_of
 from random_models import graph_of, random_frames, random_model
@@ -60,8 +60,8 @@ def on(engine: Any, function: Callable[..., Any], *more: np.ndarray) -> Any:
 
 
 @cache
-def energy_forces(engine: Any, run: Run | None = None) -> EnergyForces:
-    return on(engine, lambda model, graph, x: predict(model, graph, x, engine.grad_and_aux, run))
+def energy_forces(engine: Any, execution: Execution | None = None) -> EnergyForces:
+    return on(engine, lambda model, graph, x: predict(model, graph, x, engine.grad_and_aux, execution))
 
 
 def same(found: Any, expected: Any, relative: float = 1e-13) -> None:
@@ -134,7 +134,7 @@ def test_nothing_of_the_callers_changes(engine: Any) -> None:
 
 def test_checkpoints_change_no_number() -> None:
     plain = energy_forces(EAGER)
-    found = energy_forces(EAGER, Run(group=5, checkpoint=EAGER.checkpoint))
+    found = energy_forces(EAGER, Execution(group=5, checkpoint=EAGER.checkpoint))
     for name in EnergyForces._fields:
         same(getattr(found, name), getattr(plain, name))
 

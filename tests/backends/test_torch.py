@@ -16,11 +16,11 @@ from torch.utils._pytree import tree_leaves
 import dpmodel_torch
 from dpmodel.backend import backend
 from dpmodel.errors import BackendError, InputError
+from dpmodel.execution import Execution
 from dpmodel.model.build import build
 from dpmodel.model.predict import EnergyForces, edge_vectors, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.run import Run
 from random_models import graph_of, random_frames, random_graph, random_model
 from reference_cases import case
 
@@ -38,10 +38,12 @@ def loss(p: EnergyForces) -> torch.Tensor:
     return (p.forces**2).sum() + p.energy.sum() + (p.virial**2).sum()
 
 
-def gradients(model: torch.nn.Module, graph: Any, positions: torch.Tensor, *run: Run) -> dict[str, torch.Tensor]:
+def gradients(
+    model: torch.nn.Module, graph: Any, positions: torch.Tensor, *execution: Execution
+) -> dict[str, torch.Tensor]:
     """Of ``loss`` by all parameters."""
     model.zero_grad()
-    loss(model(graph, positions, *run)).backward()
+    loss(model(graph, positions, *execution)).backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -262,10 +264,10 @@ def test_groups_and_checkpoints_change_no_number_and_bound_the_memory() -> None:
     same(gradients(model, graph, positions, bounded), gradients(model, graph, positions), 1e-11)
 
     @torch.no_grad()
-    def forces(run: Run) -> EnergyForces:
-        return model(graph, positions, run)
+    def forces(execution: Execution) -> EnergyForces:
+        return model(graph, positions, execution)
 
-    same(forces(bounded), forces(Run()), 1e-11)
+    same(forces(bounded), forces(Execution()), 1e-11)
     assert peak(lambda: forces(bounded)) < 0.4 * peak(lambda: forces(replace(bounded, remember=48)))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import backend
-from dpmodel.kinds import ACTIVATIONS as NAMES
 from dpmodel.ops.activations import ACTIVATIONS, activation
+from dpmodel.setting_types import ACTIVATIONS as NAMES
 
 ENGINE = backend("numpy").engine()
 

@@ -1,4 +1,4 @@
-"""Attention among neighbours: against deepmd-kit's DPA-1, and against softmaxes that visit every slot."""
+"""Attention among neighbors: against deepmd-kit's DPA-1, and against softmaxes that visit every slot."""
 
 import json
 from typing import Any
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dense
+from dpmodel.execution import Execution
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.predict import describe
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.ops.attention import SHIFT, neighbor_weights
-from dpmodel.run import Run
 from random_models import examples, graph_of
 from reference_cases import HERE
 
@@ -45,8 +45,8 @@ def dpa1(name: str) -> ModelFile:
 @pytest.mark.parametrize("name", NAMES)
 def test_repinit_is_deepmd_kits_dpa1(name: str) -> None:
     file, seen = dpa1(name), dict[str, np.ndarray]()
-    graph = graph_of(file.settings, coords=DPA1["coord"], types=DPA1["atype"], cell=DPA1["box"])
-    describe(file.model, *graph, Run(observe=seen.__setitem__))
+    graph = graph_of(file.settings, positions=DPA1["coord"], types=DPA1["atype"], cell=DPA1["box"])
+    describe(file.model, *graph, Execution(observe=seen.__setitem__))
     expected = DPA1[f"{name}/descriptor"]
     np.testing.assert_allclose(seen["repinit"].reshape(expected.shape), expected, rtol=1e-12, atol=1e-12)
 
@@ -57,9 +57,9 @@ def test_the_dense_evaluation_is_deepmd_kits_dpa1(name: str) -> None:
     file = dpa1(name)
     block, m = dense.blocks(file)[0], file.model.descriptor
     table = dense.type_table(m.type_embedding)
-    for f, (coords, types, cell) in enumerate(zip(DPA1["coord"], DPA1["atype"], DPA1["box"], strict=True)):
-        for i in range(len(coords)):
-            near = dense.neighbors(coords, types, cell, i, block.rcut)
+    for f, (positions, types, cell) in enumerate(zip(DPA1["coord"], DPA1["atype"], DPA1["box"], strict=True)):
+        for i in range(len(positions)):
+            near = dense.neighbors(positions, types, cell, i, block.rcut)
             found = dense.repinit(m.repinit, dense.slots(near, types, i, block), types[i], block, table)
             np.testing.assert_allclose(found, DPA1[f"{name}/descriptor"][f, i], rtol=1e-12, atol=1e-12)
 

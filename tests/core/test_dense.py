@@ -1,4 +1,4 @@
-"""The core visits real neighbours only; here its numbers meet those of the dense evaluation (tests/dense.py)."""
+"""The core visits real neighbors only; here its numbers meet those of the dense evaluation (tests/helpers/dense.py)."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning
 def compare(file: ModelFile, frames: dict[str, Any], tolerance: float = 1e-11) -> None:
     found = describe(file.model, *graph_of(file.settings, **frames))
     cell = frames["cell"][0] if "cell" in frames else None
-    expected = dense.descriptor(file, frames["coords"][0], frames["types"][0], cell)
+    expected = dense.descriptor(file, frames["positions"][0], frames["types"][0], cell)
     for ours, theirs in zip((found.descriptor, found.rot_mat), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(1.0, np.abs(theirs).max()))
 

@@ -1,4 +1,4 @@
-"""Graphs: what reaches a model from structures and from deepmd-kit's neighbour lists."""
+"""Graphs: what reaches a model from structures and from deepmd-kit's neighbor lists."""
 
 import warnings
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpmodel.data.bucket import bucket, rounded_up, spread
 from dpmodel.data.graph import Block, Selection, build_graph, candidates, flat_positions
 from dpmodel.data.lower import graph_from_lists
+from dpmodel.data.padding import pad_graph, pad_rows, rounded_up
 from dpmodel.data.structure import Structure, structures
 from dpmodel.errors import InputError, NeighborOverflowWarning
 
@@ -87,7 +87,7 @@ def test_the_lower_interface_makes_the_same_graph(name):
     for field in exact:
         np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field), err_msg=field)
     x = io["ext_coord"].reshape(-1, 3)
-    vectors = x[edges.source] - x[edges.centre][:, None] + edges.far
+    vectors = x[edges.source] - x[edges.center][:, None] + edges.far
     np.testing.assert_allclose(vectors, vectors_of(expected, flat_positions(frames_of(io))), atol=1e-10)
     nloc = io["nlist"].shape[1]
     local = io["ext_coord"][:, :nloc].reshape(-1, 3)
@@ -255,7 +255,7 @@ LINE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [-4.5, 0, 0]])  #
 
 
 def seen_by_atom_0(types, **change):
-    """Neighbours of atom 0 that (repinit, repformer) look at."""
+    """Neighbors of atom 0 that (repinit, repformer) look at."""
     blocks: dict[str, Any] = {"repinit": Block(5.0, 3), "repformer": Block(4.0, 2), "n_types": 2}
     selection = Selection(**{**blocks, **change})
     with warnings.catch_warnings():
@@ -288,7 +288,7 @@ def test_a_three_body_block_wider_than_repinit_leads():
 
 
 def test_too_many_neighbors_are_reported():
-    """Atoms 0 and 2 of each frame have four neighbours, atom 2 one at 4.92 angstrom."""
+    """Atoms 0 and 2 of each frame have four neighbors, atom 2 one at 4.92 angstrom."""
     frames = structures([LINE + 50, LINE], [0] * 5, type_map="AB")
     selection = Selection(repinit=Block(5.0, 3), repformer=Block(4.0, 3), n_types=1)
     message = (
@@ -331,7 +331,7 @@ def test_atoms_at_the_same_place_are_an_error(gap):
 @given(st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
 def test_truncation_of_a_crystal_is_the_same_everywhere(seed):
-    """nsel = 10 cuts through the twelve second neighbours: which of them stay is a matter of the crystal alone."""
+    """nsel = 10 cuts through the twelve second neighbors: which of them stay is a matter of the crystal alone."""
     rng = np.random.default_rng(seed)
     selection = Selection(repinit=Block(5.0, 10), repformer=Block(4.9, 9), n_types=1)
 
@@ -373,8 +373,8 @@ def test_a_bucket_holds_the_graph_and_nothing_else():
     frames = random_frames(np.random.default_rng(4), (21, 20))
     selection = Selection(repinit=Block(5.0, 60), repformer=Block(4.0, 35), n_types=2)
     small = build_graph(frames, selection)._replace(aparam=np.ones((41, 2)))
-    big = bucket(small, selection)
-    x = spread(flat_positions(frames), small, big)
+    big = pad_graph(small, selection)
+    x = pad_rows(flat_positions(frames), small, big)
     (n, width), (n_big, width_big) = small.neighbors.shape, big.neighbors.shape
     assert (n_big, width_big) == (48, rounded_up(width)) == (len(x), min(rounded_up(width), 60))
     assert big.repformer.shape[1] in (rounded_up(small.repformer.shape[1]), 35)
@@ -401,8 +401,8 @@ def test_a_bucket_is_no_wider_than_nsel():
     exact: dict[str, Any] = {"repinit": Block(5.0, n), "repformer": Block(4.0, m), "n_types": 2}
     assert rounded_up(n) > n
     truncated = Selection(**exact)
-    grown = bucket(build_graph(frames, truncated), truncated)
+    grown = pad_graph(build_graph(frames, truncated), truncated)
     assert grown.neighbors.shape[1] == grown.repinit.shape[1] == n
     assert grown.repformer.shape[1] == m
     everything = Selection(**exact, truncate=False)
-    assert bucket(build_graph(frames, everything), everything).neighbors.shape[1] == rounded_up(n)
+    assert pad_graph(build_graph(frames, everything), everything).neighbors.shape[1] == rounded_up(n)

@@ -73,7 +73,7 @@ def test_more_neighbors_than_slots(settings: ModelSettings, seed: int) -> None:
     frames = random_frames(settings, seed, n=70, periodic=False, filling=3.0)
     others = np.array([[[j for j in range(70) if j != i] for i in range(70)]])
     assume(not settings.pair_exclude_types)  # by whoever makes the list, after cutting it
-    found = module.descriptor.call(frames["coords"], frames["types"], others)
+    found = module.descriptor.call(frames["positions"], frames["types"], others)
     expected = describe(module, *graph_of(settings, **frames))
     size = np.abs(expected.descriptor).max()
     np.testing.assert_allclose(found.descriptor[0], expected.descriptor, rtol=0, atol=1e-11 * size)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dpmodel.kinds import dtype_name
 from dpmodel.model.settings import ModelSettings
+from dpmodel.setting_types import dtype_name
 from sample_settings import ABSENT, MODEL, THREE, full, model, refusal
 
 CASES = sorted(Path(__file__).parent.parent.glob("reference/*/input.json"))
@@ -37,7 +37,7 @@ def test_there_are_real_inputs():
 
 
 def test_reads_what_deepmd_kit_writes_back():
-    """Its normalised scripts hold keys of features that we do without, at values where they do nothing."""
+    """Its normalized scripts hold keys of features that we do without, at values where they do nothing."""
     extra = {"srtab_add_bias": True, "bridging_method": "None", "bridging_r_inner": 0.5, "bridging_r_outer": 0.8}
     more: dict[str, Any] = {"model_branch_alias": [], "info": {"observed_type": ["H", "O"]}, "preset_out_bias": None}
     settings = ModelSettings.read(MODEL | extra | more)

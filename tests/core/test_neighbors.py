@@ -1,4 +1,4 @@
-"""Neighbour lists against a search through all images and against ASE; order and limits."""
+"""Neighbor lists against a search through all images and against ASE; order and limits."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -49,14 +49,14 @@ def table(i, j, vector):
 def assert_same_edges(edges, expected):
     rows = np.array([(i, j, *vector) for i, j, vector in expected]).reshape(-1, 5)
     expected = table(rows[:, 0], rows[:, 1], rows[:, 2:])
-    np.testing.assert_allclose(table(edges.centre, edges.neighbor, edges.vector), expected, atol=1e-9)
+    np.testing.assert_allclose(table(edges.center, edges.neighbor, edges.vector), expected, atol=1e-9)
 
 
 def assert_consistent(edges, x, cell):
-    np.testing.assert_allclose(x[edges.neighbor] + edges.shift - x[edges.centre], edges.vector, atol=1e-12)
+    np.testing.assert_allclose(x[edges.neighbor] + edges.shift - x[edges.center], edges.vector, atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(edges.vector, axis=1), edges.distance, atol=1e-12)
-    step = np.diff(edges.centre * 1e3 + edges.distance)
-    assert (step > -ROUNDING).all()  # sorted by centre, then distance
+    step = np.diff(edges.center * 1e3 + edges.distance)
+    assert (step > -ROUNDING).all()  # sorted by center, then distance
     if cell is None:
         assert not edges.shift.any()
 
@@ -103,7 +103,7 @@ def test_the_same_edges_as_ase(seed):
 def test_no_cell():
     x = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2.5, 0], [90, 0, 0]])
     edges = neighbor_list(x, None, OPEN, 2.6)
-    assert edges.centre.tolist() == [0, 0, 1, 2]
+    assert edges.center.tolist() == [0, 0, 1, 2]
     assert edges.neighbor.tolist() == [1, 2, 0, 0]
     assert_consistent(edges, x, None)
 
@@ -124,10 +124,10 @@ def test_directions_that_do_not_repeat_need_no_vector():
 def test_an_edge_as_long_as_the_cutoff_is_kept(offset):
     """spec descriptor.md 14.15, wherever rounding puts the last digit"""
     x = np.full((1, 3), offset)
-    assert len(neighbor_list(x, np.eye(3) * 0.7, PERIODIC, 0.7).centre) == 6
+    assert len(neighbor_list(x, np.eye(3) * 0.7, PERIODIC, 0.7).center) == 6
     x = np.array([[0, 0, 0], [0.6, 0, 0.8]]) * 3.1 + offset
-    assert len(neighbor_list(x, None, OPEN, 3.1).centre) == 2
-    assert len(neighbor_list(x, None, OPEN, 3.1 - 1e-8).centre) == 0
+    assert len(neighbor_list(x, None, OPEN, 3.1).center) == 2
+    assert len(neighbor_list(x, None, OPEN, 3.1 - 1e-8).center) == 0
 
 
 def test_virtual_atoms_neither_have_nor_are_neighbors():
@@ -137,24 +137,24 @@ def test_virtual_atoms_neither_have_nor_are_neighbors():
     edges = neighbor_list(x, cell, PERIODIC, 4.2, real)
     without = neighbor_list(x[real], cell, PERIODIC, 4.2)
     name = np.flatnonzero(real)
-    np.testing.assert_array_equal(edges.centre, name[without.centre])
+    np.testing.assert_array_equal(edges.center, name[without.center])
     np.testing.assert_array_equal(edges.neighbor, name[without.neighbor])
-    assert len(neighbor_list(x, cell, PERIODIC, 4.2, np.zeros(4, dtype=bool)).centre) == 0
+    assert len(neighbor_list(x, cell, PERIODIC, 4.2, np.zeros(4, dtype=bool)).center) == 0
 
 
 FCC = np.array([[0.0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
 def neighborhoods(x, cell, n_atoms):
-    """Vectors to the neighbours of the first atoms, in order."""
+    """Vectors to the neighbors of the first atoms, in order."""
     edges = neighbor_list(x, cell, PERIODIC, 4.0)
-    return np.array([edges.vector[edges.centre == i] for i in range(n_atoms)])
+    return np.array([edges.vector[edges.center == i] for i in range(n_atoms)])
 
 
 @given(st.integers(0, 2**32), st.sampled_from([2.5, 2.8, np.pi]))
 @settings(max_examples=30, deadline=None)
 def test_equal_distances_have_one_order(seed, a):
-    """However a crystal is moved, wrapped, numbered and described, its neighbours come in the same order."""
+    """However a crystal is moved, wrapped, numbered and described, its neighbors come in the same order."""
     rng = np.random.default_rng(seed)
     cell, x = np.eye(3) * a, FCC * a
     expected = neighborhoods(x, cell, 4)
@@ -178,9 +178,9 @@ def test_a_skin_serves_until_atoms_have_moved_by_half_of_it():
     step = rng.normal(size=x.shape)
     moved = x + step / np.linalg.norm(step, axis=1, keepdims=True) * skin / 2
     edges, fresh = measure(pairs, moved, cell, cutoff), neighbor_list(moved, cell, PERIODIC, cutoff)
-    assert len(fresh.centre) != len(neighbor_list(x, cell, PERIODIC, cutoff).centre)
+    assert len(fresh.center) != len(neighbor_list(x, cell, PERIODIC, cutoff).center)
     np.testing.assert_allclose(
-        table(edges.centre, edges.neighbor, edges.vector), table(fresh.centre, fresh.neighbor, fresh.vector), atol=1e-12
+        table(edges.center, edges.neighbor, edges.vector), table(fresh.center, fresh.neighbor, fresh.vector), atol=1e-12
     )
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpmodel.draw import Draw
+from dpmodel.initializers import Initializer
 from dpmodel.nn import MLP, LayerNorm, Linear, joint
 from random_models import examples
 
 RNG = np.random.default_rng(0)
-DRAW = Draw(1)
+DRAW = Initializer(1)
 
 
 def by_hand(layer: Linear, x: np.ndarray) -> list[float]:
@@ -74,7 +74,7 @@ def test_fitting_net_ends_in_a_plain_layer() -> None:
 def test_joint_network_is_that_of_the_concatenation(widths: list[int], tables: list[int], time_step: bool) -> None:
     """Rows of tables meet the weights before they are gathered; the shortcut of the first layer still sees them."""
     n_in = 1 + sum(tables)
-    net = MLP.embedding(Draw(3), (n_in, *widths), activation="tanh", time_step=time_step)
+    net = MLP.embedding(Initializer(3), (n_in, *widths), activation="tanh", time_step=time_step)
     x, each = RNG.standard_normal((4, 6, 1)), []
     for k, width in enumerate(tables):
         index = RNG.integers(0, 3, (4, 6) if k else (4, 1))
@@ -96,7 +96,7 @@ def test_layer_norm() -> None:
 @pytest.mark.parametrize(("n_in", "n_out"), [(300, 300), (40, 7), (7, 40), (1, 16), (16, 1)])
 def test_initial_values(n_in: int, n_out: int) -> None:
     """Weights at right angles, of Glorot's variance; no biases; time steps N(0.1, 0.001^2)."""
-    layer = Linear.make(Draw(5), n_in, n_out, time_step=True, gain=3.0)
+    layer = Linear.make(Initializer(5), n_in, n_out, time_step=True, gain=3.0)
     w = layer.weight if n_in <= n_out else layer.weight.T
     square = 9 * 2 / (n_in + n_out) * max(n_in, n_out)
     np.testing.assert_allclose(w @ w.T, square * np.eye(len(w)), rtol=1e-12, atol=1e-12)
@@ -105,6 +105,6 @@ def test_initial_values(n_in: int, n_out: int) -> None:
     if layer.idt is not None:
         assert abs(layer.idt.mean() - 0.1) < 5 * 0.001 / sqrt(n_out)
         assert abs(layer.idt.std() - 0.001) < 5 * 0.001 / sqrt(n_out)
-    norm = LayerNorm.make(Draw(5), 4, 1e-5)
+    norm = LayerNorm.make(Initializer(5), 4, 1e-5)
     assert norm.weight.tolist() == [1.0] * 4
     assert norm.bias.tolist() == [0.0] * 4

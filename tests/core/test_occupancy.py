@@ -48,7 +48,7 @@ def test_slope(capacity: int) -> None:
 
 @pytest.mark.parametrize("arriving", [1e-6, 1e-9, 1e-12, 1e-15])
 def test_one_more_than_there_are_slots_takes_nothing_at_first(arriving: float) -> None:
-    """An arriving neighbour has weight s(r) = O(x^3) at a distance x inside the cutoff."""
+    """An arriving neighbor has weight s(r) = O(x^3) at a distance x inside the cutoff."""
     before = slot_occupancy(np.array([1.0, 0.7, 0.4, 0.0]), 3)
     after = slot_occupancy(np.array([1.0, 0.7, 0.4, arriving]), 3)
     np.testing.assert_array_equal(before, [1.0, 1.0, 1.0, 0.0])
@@ -65,7 +65,7 @@ def test_slope_where_the_fourth_arrives() -> None:
 
 @pytest.mark.parametrize("logit", [-60.0, -21.0, -20.0, -3.0, 40.0])
 def test_a_newcomer_does_not_change_the_weights_of_the_others(logit: float) -> None:
-    """The shifted logit of an arriving neighbour is near -20, whatever it is further inside."""
+    """The shifted logit of an arriving neighbor is near -20, whatever it is further inside."""
     logits, key = np.array([0.3, -1.0, 2.0]), np.array([1.0, 0.7, 0.4])
     alone = crowded_softmax(logits, key, 3)
     for w in (1e-4, 1e-7, 1e-10):

@@ -9,9 +9,9 @@ from dpmodel.data.lower import graph_from_lists
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.dpa2.descriptor import Description
+from dpmodel.graph import Graph
 from dpmodel.model.predict import describe
 from dpmodel.ops.arrays import gather
-from dpmodel.types import Graph
 from reference_cases import ENERGY, EVERY, HEADS, Case, case
 
 pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")  # sel_overflow is meant to
@@ -44,7 +44,7 @@ def test_other_heads(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_descriptor_of_structures(name: str) -> None:
-    """Through our own search for neighbours."""
+    """Through our own search for neighbors."""
     c, model = case(name), case(name).file
     frames = structures(c.io["coord"], c.io["atype"], c.io.get("box"), type_map=model.settings.type_map)
     graph = build_graph(frames, selection(model.settings))
@@ -84,11 +84,11 @@ def of_lists(c: Case) -> tuple[Graph, np.ndarray]:
     wanted, coord = selection(c.file.settings), c.io["ext_coord"]
     graph, edges = graph_from_lists(c.io["ext_atype"], c.io["nlist"], c.io["mapping"], coord, wanted)
     x = coord.reshape(-1, 3)
-    return graph, gather(x, edges.source) - gather(x, edges.centre)[:, None, :] + edges.far
+    return graph, gather(x, edges.source) - gather(x, edges.center)[:, None, :] + edges.far
 
 
 def check_description(c: Case, found: Description, occupied: np.ndarray) -> None:
-    """Compare a flat description: atoms of all frames on one axis, slots as wide as the widest neighbourhood."""
+    """Compare a flat description: atoms of all frames on one axis, slots as wide as the widest neighborhood."""
     nf, n, n_slots = c.io["sw"].shape
     real = c.io["atype"] >= 0  # what a virtual atom is like does not matter
     c.check(found.descriptor.reshape(nf, n, -1), "descriptor", real)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from dpmodel.dpa2.settings import DPA2Settings, RepformerSettings, RepinitSettings
 from dpmodel.errors import SettingError
-from dpmodel.kinds import ACTIVATIONS
 from dpmodel.model.settings import (
     DipoleFitting,
     DosFitting,
@@ -23,6 +22,7 @@ from dpmodel.model.settings import (
     PropertyFitting,
 )
 from dpmodel.ops.activations import activation
+from dpmodel.setting_types import ACTIVATIONS
 from dpmodel.settings import Settings, reference
 from sample_settings import ABSENT, MODEL, REPFORMER, REPINIT, full, model, refusal
 from strategies import dpmodel_settings, model_sections

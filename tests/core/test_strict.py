@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.predict import atomic_output, describe, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import convert
-from dpmodel.types import Graph
 from random_models import examples, graph_of, random_graph, random_model
 from reference_cases import EVERY, Case, case
 from strategies import dpmodel_settings

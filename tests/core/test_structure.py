@@ -15,8 +15,8 @@ CELL = np.diag([4.0, 5.0, 6.0])
 MAP = ["O", "H"]
 
 
-def one(coords=X, types=TYPES, cell=None, pbc=None, **parameters):
-    return structures(coords, types, cell, pbc, type_map=MAP, **parameters)
+def one(positions=X, types=TYPES, cell=None, pbc=None, **parameters):
+    return structures(positions, types, cell, pbc, type_map=MAP, **parameters)
 
 
 def test_one_frame():
@@ -29,10 +29,10 @@ def test_one_frame():
 
 
 def test_many_frames():
-    coords = np.stack([X, X + 1])
-    for s in one(coords, cell=CELL):
+    positions = np.stack([X, X + 1])
+    for s in one(positions, cell=CELL):
         np.testing.assert_array_equal(s.cell, CELL)
-    frames = one(coords, [TYPES, [1, 0, 1]], np.stack([CELL, 2 * CELL]), [[1, 1, 1], [0, 1, 0]])
+    frames = one(positions, [TYPES, [1, 0, 1]], np.stack([CELL, 2 * CELL]), [[1, 1, 1], [0, 1, 0]])
     assert [s.types.tolist() for s in frames] == [[0, 1, 1], [1, 0, 1]]
     assert [s.cell[0, 0] for s in frames] == [4, 8]
     assert [s.pbc.tolist() for s in frames] == [[True] * 3, [False, True, False]]
@@ -82,11 +82,11 @@ def test_what_was_given_is_neither_changed_nor_kept():
 
 
 def test_parameters():
-    coords = np.stack([X, X])
-    frames = one(coords, fparam=[1, 2], aparam=np.ones((2, 3, 1)), n_fparam=2, n_aparam=1)
+    positions = np.stack([X, X])
+    frames = one(positions, fparam=[1, 2], aparam=np.ones((2, 3, 1)), n_fparam=2, n_aparam=1)
     assert [s.fparam.tolist() for s in frames] == [[1, 2], [1, 2]]
     assert frames[1].aparam.tolist() == [[1], [1], [1]]
-    frames = one(coords, fparam=[[1], [2]], n_fparam=1, default_fparam=[9])
+    frames = one(positions, fparam=[[1], [2]], n_fparam=1, default_fparam=[9])
     assert [s.fparam.tolist() for s in frames] == [[1], [2]]
     assert one(n_fparam=1, default_fparam=[9])[0].fparam.tolist() == [9]
 
@@ -99,23 +99,23 @@ def changed(a, place, value):
 
 TWO = np.stack([X, X])
 BAD = {
-    "nan": ({"coords": changed(TWO, (1, 2, 0), np.nan)}, r"frame 1, atom 2: coords\[1, 2, 0\] is nan"),
-    "infinity": ({"coords": changed(X, (1, 1), np.inf)}, r"frame 0, atom 1: coords\[0, 1, 1\] is inf"),
+    "nan": ({"positions": changed(TWO, (1, 2, 0), np.nan)}, r"frame 1, atom 2: positions\[1, 2, 0\] is nan"),
+    "infinity": ({"positions": changed(X, (1, 1), np.inf)}, r"frame 0, atom 1: positions\[0, 1, 1\] is inf"),
     "flat frame": (
-        {"coords": X.ravel()},
-        r"shape \(n, 3\) or \(nf, n, 3\), got \(9,\); use coords\.reshape\(nf, -1, 3\)",
+        {"positions": X.ravel()},
+        r"shape \(n, 3\) or \(nf, n, 3\), got \(9,\); use positions\.reshape\(nf, -1, 3\)",
     ),
-    "flat frames": ({"coords": TWO.reshape(2, 9)}, r"got \(2, 9\); use coords\.reshape\(nf, -1, 3\)"),
-    "two components": ({"coords": X[:, :2]}, r"coords should have shape .*, got \(3, 2\)$"),
-    "no atoms": ({"coords": np.zeros((0, 3)), "types": []}, r"no atoms: coords has shape \(1, 0, 3\)"),
-    "no frames": ({"coords": np.zeros((0, 3, 3))}, r"no frames: coords has shape \(0, 3, 3\)"),
-    "words": ({"coords": [["a", "b", "c"]]}, "coords should be real numbers"),
-    "complex": ({"coords": X * 1j}, "coords should be real numbers, got complex128"),
-    "ragged": ({"coords": [X.tolist(), X[:2].tolist()]}, "coords is not an array .*different sizes are separate"),
+    "flat frames": ({"positions": TWO.reshape(2, 9)}, r"got \(2, 9\); use positions\.reshape\(nf, -1, 3\)"),
+    "two components": ({"positions": X[:, :2]}, r"positions should have shape .*, got \(3, 2\)$"),
+    "no atoms": ({"positions": np.zeros((0, 3)), "types": []}, r"no atoms: positions has shape \(1, 0, 3\)"),
+    "no frames": ({"positions": np.zeros((0, 3, 3))}, r"no frames: positions has shape \(0, 3, 3\)"),
+    "words": ({"positions": [["a", "b", "c"]]}, "positions should be real numbers"),
+    "complex": ({"positions": X * 1j}, "positions should be real numbers, got complex128"),
+    "ragged": ({"positions": [X.tolist(), X[:2].tolist()]}, "positions is not an array .*different sizes are separate"),
     "fraction": ({"types": [0, 0.7, 1]}, r"frame 0, atom 1: type 0\.7 is none of 0 O, 1 H \(and -1"),
     "type nan": ({"types": [0, np.nan, 1]}, "frame 0, atom 1: type nan"),
     "type below": ({"types": [0, 1, -5]}, "frame 0, atom 2: type -5 is none of 0 O, 1 H"),
-    "type above": ({"coords": TWO, "types": [TYPES, [0, 2, 1]]}, "frame 1, atom 1: type 2 is none of 0 O, 1 H"),
+    "type above": ({"positions": TWO, "types": [TYPES, [0, 2, 1]]}, "frame 1, atom 1: type 2 is none of 0 O, 1 H"),
     "symbols": ({"types": ["O", "H", "H"]}, "types should be integers, indices into O, H"),
     "types missing": ({"types": [0, 1]}, r"types should have shape \(3,\) or \(1, 3\), got \(2,\); one for each atom"),
     "cell nan": ({"cell": changed(CELL, (2, 2), np.nan)}, r"frame 0: cell\[0, 2, 2\] is nan"),
@@ -209,7 +209,7 @@ def test_unknown_elements_of_ase(names, message):
 
 
 def test_bad_atoms_of_ase():
-    with pytest.raises(InputError, match="frame 0, atom 1: coords"):
+    with pytest.raises(InputError, match="frame 0, atom 1: positions"):
         from_ase(Atoms("OH", [[0, 0, 0], [0, np.nan, 0]]), MAP)
     with pytest.raises(InputError, match="lattice vector 2 of cell is zero"):
         from_ase(Atoms("O", cell=[3, 3, 0], pbc=True), MAP)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dpmodel.cli.app import app
 from dpmodel.data.check import check_system
 from dpmodel.errors import FileError
-from dpmodel.interfaces.cli import app
 
 POSITIONS = np.array([[0.0, 0, 0], [0.97, 0, 0], [-0.24, 0.94, 0]])
 

@@ -22,7 +22,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
     shutil.copy(ROOT / "tests" / "reference" / "baseline" / "model.dp", tmp_path / "water.dp")
     frame = np.load(ROOT / "tests" / "reference" / "baseline" / "io.npz")
     monkeypatch.chdir(tmp_path)
-    names = {"coords": frame["coord"], "types": frame["atype"], "cell": frame["box"]}
+    names = {"positions": frame["coord"], "types": frame["atype"], "cell": frame["box"]}
     for code in examples(page):
         exec(compile(code, str(page), "exec"), names)  # noqa: S102  our own pages
 

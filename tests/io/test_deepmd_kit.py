@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpmodel.edit.type_map import change_type_map
 from dpmodel.io.checkpoint import checkpoint_to_tree, save_checkpoint, tree_to_checkpoint
 from dpmodel.io.container import read_tree, write_tree
 from dpmodel.io.model import read_model, write_model
-from dpmodel.surgery.type_map import change_type_map
 from trees import MODELS, TRAINED, differences
 
 pytestmark = [pytest.mark.deepmd, pytest.mark.filterwarnings("ignore")]  # warnings of its own

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpmodel.compression.tables import compress
+from dpmodel.edit.compression import compress
 from dpmodel.errors import FileError
 from dpmodel.evaluator import Evaluator
 from dpmodel.io.deepmd import ModelFile

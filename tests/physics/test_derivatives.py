@@ -23,10 +23,12 @@ POINTS = (-3, -2, -1, 1, 2, 3)
 WEIGHTS = np.array([[-1 / 60, 3 / 20, -3 / 4, 3 / 4, -3 / 20, 1 / 60], [0, 1 / 12, -2 / 3, 2 / 3, -1 / 12, 0]]) / STEP
 
 
-def energies(potential: Potential, frames: dict[str, Any], coords: np.ndarray, cell: np.ndarray | None) -> np.ndarray:
+def energies(
+    potential: Potential, frames: dict[str, Any], positions: np.ndarray, cell: np.ndarray | None
+) -> np.ndarray:
     """(k,) of structures (k, n, 3) that are otherwise those of ``frames``."""
-    rest = {key: value if key == "pbc" else np.repeat(value, len(coords), axis=0) for key, value in frames.items()}
-    return evaluate(potential, rest | {"coords": coords, "cell": cell}, forces=False).energy
+    rest = {key: value if key == "pbc" else np.repeat(value, len(positions), axis=0) for key, value in frames.items()}
+    return evaluate(potential, rest | {"positions": positions, "cell": cell}, forces=False).energy
 
 
 def check(found: Any, expected: np.ndarray, values: Any) -> None:
@@ -45,7 +47,7 @@ def jumps(settings: ModelSettings, frames: dict[str, Any]) -> bool:
     """
     if settings.descriptor.smooth and settings.descriptor.repinit.set_davg_zero:
         return False
-    x, types, cell = frames["coords"][0], frames["types"][0], frames["cell"][0] if "cell" in frames else None
+    x, types, cell = frames["positions"][0], frames["types"][0], frames["cell"][0] if "cell" in frames else None
     near = [entry for i in range(len(x)) for entry in dense.neighbors(x, types, cell, i, settings.cutoff + 0.02)]
     return any(abs(r - rcut) < 0.02 for r, _, _ in near for rcut, _, _ in settings.descriptor.selections)
 
@@ -56,7 +58,7 @@ def strip_of(x: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 def difference_forces(potential: Potential, frames: dict[str, Any]) -> np.ndarray:
-    x, cell = frames["coords"][0], frames.get("cell")
+    x, cell = frames["positions"][0], frames.get("cell")
     forces = np.zeros((2, *x.shape))
     for i, k in np.ndindex(*x.shape):
         unit = np.zeros(x.shape)
@@ -69,7 +71,7 @@ def difference_forces(potential: Potential, frames: dict[str, Any]) -> np.ndarra
 
 def difference_virial(potential: Potential, frames: dict[str, Any]) -> np.ndarray:
     """-dE/dstrain, where a strain e takes every point x, and the cell with it, to x + e x."""
-    x, cell, virial = frames["coords"][0], frames.get("cell"), np.zeros((2, 3, 3))
+    x, cell, virial = frames["positions"][0], frames.get("cell"), np.zeros((2, 3, 3))
     for k, j in np.ndindex(3, 3):
         strain = np.zeros((3, 3))
         strain[k, j] = 1.0
@@ -107,10 +109,10 @@ def test_virial(pbc: tuple[bool, bool, bool] | None, settings: ModelSettings, se
 def test_free_clusters_feel_no_torque(settings: ModelSettings, seed: int) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, periodic=False)
     found = evaluate(potential, frames)
-    torque = np.cross(frames["coords"][0], found.forces[0]).sum(axis=0)
+    torque = np.cross(frames["positions"][0], found.forces[0]).sum(axis=0)
     np.testing.assert_allclose(torque, 0.0, atol=1e-11 * np.abs(found.forces).max() + 1e-14)
     # without images the virial is a sum over atoms
-    np.testing.assert_allclose(found.virial, np.swapaxes(found.forces, 1, 2) @ frames["coords"], atol=1e-11)
+    np.testing.assert_allclose(found.virial, np.swapaxes(found.forces, 1, 2) @ frames["positions"], atol=1e-11)
 
 
 @examples(5)
@@ -120,13 +122,13 @@ def test_hessian(settings: ModelSettings, seed: int, periodic: bool) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, n=3, periodic=periodic)
     assume(not jumps(settings, frames))
     found = evaluate(potential, frames, hessian=True)
-    hessian, x = found.hessian[0], frames["coords"][0]
+    hessian, x = found.hessian[0], frames["positions"][0]
     expected = np.zeros((2, *hessian.shape))
-    rest = {key: np.repeat(value, len(POINTS), axis=0) for key, value in frames.items() if key != "coords"}
+    rest = {key: np.repeat(value, len(POINTS), axis=0) for key, value in frames.items() if key != "positions"}
     for j, m in np.ndindex(*x.shape):
         unit = np.zeros(x.shape)
         unit[j, m] = 1.0
-        forces = evaluate(potential, rest | {"coords": strip_of(x, unit)}).forces
+        forces = evaluate(potential, rest | {"positions": strip_of(x, unit)}).forces
         expected[:, :, :, j, m] = -np.tensordot(WEIGHTS, forces, axes=1)
     check(hessian, expected, found.forces)
     np.testing.assert_allclose(hessian, hessian.transpose(2, 3, 0, 1), atol=1e-10 * np.abs(hessian).max() + 1e-13)

@@ -113,7 +113,7 @@ def test_models_that_jump_at_the_cutoff_of_repinit(reason: str) -> None:
 @pytest.mark.parametrize("nsel", [2, 3])
 @pytest.mark.parametrize("place", ["repinit", "three-body", "repformer"])
 def test_one_more_neighbor_than_there_are_slots(nsel: int, place: str) -> None:
-    """Without truncation: each atom of the cluster has three neighbours, and the fourth arrives."""
+    """Without truncation: each atom of the cluster has three neighbors, and the fourth arrives."""
     slots = {"repformer.nsel": nsel, "repinit.three_body_sel": 3, "repinit.nsel": nsel + 1, "truncate": False}
     Journey(slots, CLUSTER, [0, 1, 1, 0]).check(DISTANCES[place])
 

@@ -36,7 +36,7 @@ def close(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
 
 
 def turned(frames: Frames, q: np.ndarray) -> Frames:
-    return frames | {key: frames[key] @ q.T for key in ("coords", "cell") if key in frames}
+    return frames | {key: frames[key] @ q.T for key in ("positions", "cell") if key in frames}
 
 
 def check_turned(after: Any, before: Any, q: np.ndarray) -> None:
@@ -60,7 +60,7 @@ def test_rotation_and_reflection(settings: ModelSettings, seed: int, mirrored: b
 def test_translation(settings: ModelSettings, seed: int, periodic: bool) -> None:
     """Also far beyond the cell: nothing is ever wrapped by hand."""
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, periodic=periodic)
-    moved = frames | {"coords": frames["coords"] + [11.3, -25.1, 4.7]}
+    moved = frames | {"positions": frames["positions"] + [11.3, -25.1, 4.7]}
     check_turned(evaluate(potential, moved), evaluate(potential, frames), np.eye(3))
 
 
@@ -68,9 +68,9 @@ def test_translation(settings: ModelSettings, seed: int, periodic: bool) -> None
 @given(MODELS, SEEDS)
 def test_any_image_of_an_atom_will_do(settings: ModelSettings, seed: int) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed)
-    n = frames["coords"].shape[1]
+    n = frames["positions"].shape[1]
     images = np.random.default_rng(seed).integers(-2, 3, (1, n, 3))
-    moved = frames | {"coords": frames["coords"] + images @ frames["cell"]}
+    moved = frames | {"positions": frames["positions"] + images @ frames["cell"]}
     check_turned(evaluate(potential, moved), evaluate(potential, frames), np.eye(3))
 
 
@@ -97,9 +97,9 @@ def test_the_choice_of_the_cell(change: list[list[int]], settings: ModelSettings
 @given(MODELS, SEEDS, st.booleans())
 def test_permutation(settings: ModelSettings, seed: int, periodic: bool) -> None:
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, periodic=periodic)
-    order = np.random.default_rng(seed).permutation(frames["coords"].shape[1])
+    order = np.random.default_rng(seed).permutation(frames["positions"].shape[1])
     assume(not leaks(settings) or frames["types"][0, order[0]] == frames["types"][0, 0])
-    names = [key for key in ("coords", "types", "aparam") if key in frames]
+    names = [key for key in ("positions", "types", "aparam") if key in frames]
     before = evaluate(potential, frames)
     after = evaluate(potential, frames | {key: frames[key][:, order] for key in names})
     close(after.energy, before.energy)
@@ -117,7 +117,7 @@ def test_permutation_where_empty_slots_leak(leak: bool) -> None:
     potential, frames = random_potential(settings), random_frames(settings)
     first = int(np.argmax(frames["types"][0] != frames["types"][0, 0]))
     order = np.roll(np.arange(5), -first)
-    swapped = frames | {key: frames[key][:, order] for key in ("coords", "types")}
+    swapped = frames | {key: frames[key][:, order] for key in ("positions", "types")}
     change = float(np.abs(evaluate(potential, swapped).energy - evaluate(potential, frames).energy)[0])
     assert change > 1e-4 if leak else change < 1e-12
 
@@ -132,7 +132,7 @@ def test_a_supercell_has_the_energy_of_its_cells(
     count = len(cells)
     shift = (cells @ frames["cell"][0])[:, None, :]
     larger = frames | {
-        "coords": (frames["coords"][0] + shift).reshape(1, -1, 3),
+        "positions": (frames["positions"][0] + shift).reshape(1, -1, 3),
         "types": np.tile(frames["types"], count),
         "cell": np.array(times)[:, None] * frames["cell"],
     }
@@ -152,8 +152,8 @@ def test_distant_clusters_do_not_see_each_other(settings: ModelSettings, seed: i
     b |= {key: a[key] for key in ("fparam",) if key in a}
     assume(not leaks(settings) or a["types"][0, 0] == b["types"][0, 0])
     reach = settings.cutoff + settings.descriptor.repformer.nlayers * settings.descriptor.repformer.rcut
-    b["coords"] = b["coords"] + [0.0, 0.0, np.ptp(a["coords"]) + np.ptp(b["coords"]) + reach]
-    both = a | {key: np.concatenate([a[key], b[key]], axis=1) for key in ("coords", "types", "aparam") if key in a}
+    b["positions"] = b["positions"] + [0.0, 0.0, np.ptp(a["positions"]) + np.ptp(b["positions"]) + reach]
+    both = a | {key: np.concatenate([a[key], b[key]], axis=1) for key in ("positions", "types", "aparam") if key in a}
     found = evaluate(potential, both)
     parts = [evaluate(potential, frames) for frames in (a, b)]
     close(found.energy, parts[0].energy + parts[1].energy)
@@ -166,7 +166,7 @@ def test_virtual_atoms_change_nothing(settings: ModelSettings, seed: int, period
     potential, frames = random_potential(settings, seed), random_frames(settings, seed, periodic=periodic)
     place = 2  # not the first: its type matters to leaking models
     with_one = dict(frames)
-    with_one["coords"] = np.insert(frames["coords"], place, frames["coords"][:, 0] + 0.3, axis=1)
+    with_one["positions"] = np.insert(frames["positions"], place, frames["positions"][:, 0] + 0.3, axis=1)
     with_one["types"] = np.insert(frames["types"], place, -1, axis=1)
     if "aparam" in frames:
         with_one["aparam"] = np.insert(frames["aparam"], place, 7.0, axis=1)
@@ -208,7 +208,7 @@ def test_an_isolated_atom_feels_nothing(settings: ModelSettings, seed: int, peri
     frames = random_frames(settings, seed, n=1, periodic=False)
     cell = 2.1 * settings.cutoff * np.eye(3) if periodic else None
     found = evaluate(potential, frames | {"cell": cell})
-    elsewhere = evaluate(potential, frames | {"coords": frames["coords"] + 1.7})
+    elsewhere = evaluate(potential, frames | {"positions": frames["positions"] + 1.7})
     close(found.energy, elsewhere.energy, 1e-14)
     assert not found.forces.any()
     assert not found.virial.any()
@@ -259,7 +259,7 @@ def test_scalar_properties_do_not_turn_and_add_up_or_not(settings: ModelSettings
     close(after[0], before[0])
     close(after[1], before[1])
     doubled = frames | {
-        "coords": np.concatenate([frames["coords"], frames["coords"] + frames["cell"][:, 1:2]], axis=1),
+        "positions": np.concatenate([frames["positions"], frames["positions"] + frames["cell"][:, 1:2]], axis=1),
         "types": np.tile(frames["types"], 2),
         "cell": frames["cell"] * [[1.0], [2.0], [1.0]],
     }

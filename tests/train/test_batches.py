@@ -9,7 +9,7 @@ import pytest
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.model.settings import ModelSettings
-from dpmodel.train.batches import Batches, Turns, batch_sizes, open_batches, shares
+from dpmodel.train.batches import Batches, TaskSampler, batch_sizes, open_batches, shares
 from dpmodel.train.script import read_script
 from dpmodel.train.settings import TrainingData, ValidationData
 from dpmodel.train.start import open_data
@@ -209,11 +209,11 @@ def test_processes_share_larger_batches(tmp_path: Path) -> None:
 
 
 def test_turns_of_tasks() -> None:
-    turns = Turns({"A": 3.0, "B": 1.0}, seed=0)
+    turns = TaskSampler({"A": 3.0, "B": 1.0}, seed=0)
     found = [turns(step) for step in range(4000)]
     assert sum(task == "B" for task, _ in found) / 4000 == pytest.approx(0.25, abs=0.03)
     for name in "AB":
         numbers = [n for task, n in found if task == name]
         assert numbers == list(range(len(numbers)))
-    assert Turns({"A": 3.0, "B": 1.0}, seed=0)(3999) == found[3999]
-    assert Turns({"A": 1.0}, seed=0)(17) == ("A", 17)
+    assert TaskSampler({"A": 3.0, "B": 1.0}, seed=0)(3999) == found[3999]
+    assert TaskSampler({"A": 1.0}, seed=0)(17) == ("A", 17)

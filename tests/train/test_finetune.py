@@ -8,14 +8,14 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.data.systems import System
+from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.module import state
 from dpmodel.potential import Potential
-from dpmodel.surgery.bias import with_fitted_bias
 from dpmodel.train.checkpoint import Checkpoint, write
 from dpmodel.train.loop import Training
-from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
 from small_water import BLOCK, DESCRIPTOR, MODEL, THREE, script, write_system
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ready(file: str, model: dict[str, Any] | None = None, **origin: Any) -> Training:
     data = script(Path("data"), training={"seed": 5}, model=model or {})
-    return prepare(read_script(data), ENGINE, Origin(finetune=Path(file), **origin))
+    return prepare(read_script(data), ENGINE, StartFrom(finetune=Path(file), **origin))
 
 
 def parameters(run: Training) -> dict[str, np.ndarray]:
@@ -81,9 +81,9 @@ def test_no_such_branch(folder: Path, file: str, branch: str) -> None:
 
 def test_options_that_do_not_go_together() -> None:
     with pytest.raises(SettingError, match="restart and finetune say different things"):
-        Origin(restart=Path("a"), finetune=Path("b"))
+        StartFrom(restart=Path("a"), finetune=Path("b"))
     with pytest.raises(SettingError, match="model_branch goes with finetune"):
-        Origin(branch="A")
+        StartFrom(branch="A")
 
 
 def mean_error(file: ModelFile) -> float:
@@ -161,7 +161,7 @@ def test_several_tasks(folder: Path) -> None:
         "training": {"data_dict": dict.fromkeys(branches, task), "numb_steps": 1},
     }
     del data["loss"]
-    run = prepare(read_script(data), ENGINE, Origin(finetune=Path("two.pt")))
+    run = prepare(read_script(data), ENGINE, StartFrom(finetune=Path("two.pt")))
     given = pretrained("A")
     found = {name: state(file.model) for name, file in run.models().items()}
     heads = {path for path in given if path.startswith("fitting.network.") and np.any(given[path])}
@@ -170,15 +170,15 @@ def test_several_tasks(folder: Path) -> None:
     assert not heads & equal(found["new"], given)
     assert {path for path in given if path.startswith("descriptor.")} <= equal(found["new"], given)
     with pytest.raises(SettingError, match="model-branch is for single-task"):
-        prepare(read_script(data), ENGINE, Origin(finetune=Path("two.pt"), branch="A"))
+        prepare(read_script(data), ENGINE, StartFrom(finetune=Path("two.pt"), branch="A"))
 
 
 OTHER = {**DESCRIPTOR, "repinit": {**BLOCK, **THREE, "rcut": 4.5}, "trainable": False, "seed": 4}
-ORIGINS = [Origin(finetune=Path("one.pt")), Origin(init_model=Path("one.pt")), Origin(restart=Path("one.pt"))]
+ORIGINS = [StartFrom(finetune=Path("one.pt")), StartFrom(init_model=Path("one.pt")), StartFrom(restart=Path("one.pt"))]
 
 
 @pytest.mark.parametrize("origin", ORIGINS, ids=["finetune", "init_model", "restart"])
-def test_settings_that_are_not_those_of_the_file(folder: Path, origin: Origin) -> None:
+def test_settings_that_are_not_those_of_the_file(folder: Path, origin: StartFrom) -> None:
     data = read_script(script(Path("data"), model={"descriptor": OTHER}))
     told = r"one\.pt has other settings .*: model\.descriptor\.repinit\.rcut is 4\.5, there 4\.0$"
     with pytest.warns(UserWarning, match=told):

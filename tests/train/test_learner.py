@@ -17,7 +17,7 @@ from dpmodel.train.batches import open_batches
 from dpmodel.train.collate import collate
 from dpmodel.train.learner import Learner, limited, norm
 from dpmodel.train.loss import Batch
-from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
 from small_water import MODEL, script, write_system
 
@@ -258,7 +258,7 @@ def test_a_step_from_a_trained_model() -> None:
     data["training"] |= {"training_data": {"systems": data["training"]["training_data"]["systems"], "batch_size": 1}}
 
     def stepped(name: str) -> dict[str, np.ndarray]:
-        run = prepare(read_script(data), backend(name).engine(), Origin(init_model=pretrained))
+        run = prepare(read_script(data), backend(name).engine(), StartFrom(init_model=pretrained))
         run.learner.step("Default", run._collated("Default", run.data["Default"].train.frames(0)), 1e-3)
         return run.learner.optimizer.state()
 

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 import dpmodel
 from dpmodel.backend import backend
+from dpmodel.cli.app import app
 from dpmodel.data.systems import System
 from dpmodel.errors import FileError, SettingError, TrainingError
-from dpmodel.interfaces.cli import app
 from dpmodel.module import state
 from dpmodel.train.checkpoint import latest, read
 from dpmodel.train.curve import read_curve
 from dpmodel.train.loop import Training, number_of_steps
-from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
 from dpmodel.train.start import task_shares
 from small_water import MODEL, learn, script, write_system
@@ -47,7 +47,7 @@ def given(**training: Any) -> dict[str, Any]:
 
 
 def ready(data: dict[str, Any], name: str = "numpy", **origin: Any) -> Training:
-    return prepare(read_script(data), backend(name).engine(), Origin(**origin))
+    return prepare(read_script(data), backend(name).engine(), StartFrom(**origin))
 
 
 def final(run: Training) -> dict[str, np.ndarray]:

@@ -10,12 +10,12 @@ from dpmodel.backend import Engine, backend
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
+from dpmodel.execution import Execution
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.run import Run
 from dpmodel.train.learner import native
 from dpmodel.train.loss import Batch, Labels, loss, prefactors, reported
 from dpmodel.train.settings import TERMS, LossSettings
@@ -229,12 +229,15 @@ def slopes(engine: Engine, settings: LossSettings, model: Model) -> tuple[float,
     """The loss on ``engine`` and its derivatives by the parameters."""
     rebuild, held = Rebuilder(model), {path: engine.native(value) for path, value in state(model).items()}
     names = [path for path, _, about in arrays(model) if about["trainable"]]
-    weights, run = {t: engine.native(np.array(1.0)) for t in settings.active}, Run(loop=engine.run(slope=True).loop)
+    weights, execution = (
+        {t: engine.native(np.array(1.0)) for t in settings.active},
+        Execution(loop=engine.run(slope=True).loop),
+    )
 
     def function(given: dict[str, Any], batch: Batch) -> Any:
         def of(*values: Any) -> Any:
             changed = rebuild(given | dict(zip(names, values, strict=True)))
-            total, _ = loss(changed, batch, weights, settings, engine.grad_and_aux, run)
+            total, _ = loss(changed, batch, weights, settings, engine.grad_and_aux, execution)
             return total, total
 
         return engine.grad_and_aux(of, *(given[name] for name in names))

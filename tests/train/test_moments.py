@@ -11,7 +11,7 @@ from dpmodel.backend import AdamRule, backend
 from dpmodel.io.model import read_model
 from dpmodel.module import arrays
 from dpmodel.train.checkpoint import read
-from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
 from small_water import script, write_system
 
@@ -112,10 +112,10 @@ def test_restart(tmp_path: Path) -> None:
     data = script(tmp_path / "data", training={"numb_steps": 400})
     data["model"] = read_model(SINGLE).settings.model_dump()
     told: list[str] = []
-    run = prepare(read_script(data), backend("numpy").engine(), Origin(restart=SINGLE), told.append)
+    run = prepare(read_script(data), backend("numpy").engine(), StartFrom(restart=SINGLE), told.append)
     state = run.learner.optimizer.state()
     assert run.step == 300
     assert state["Default/descriptor.repformer.g2_embedding.weight:step"] == 300
     assert not any("anew" in line for line in told)
-    prepare(read_script(data), backend("numpy").engine(), Origin(restart=TRAINED / "single.dp"), told.append)
+    prepare(read_script(data), backend("numpy").engine(), StartFrom(restart=TRAINED / "single.dp"), told.append)
     assert any("single.dp has no state of Adam for this run: the optimizer starts anew at step 0" in x for x in told)

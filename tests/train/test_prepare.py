@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dpmodel.backend import backend
+from dpmodel.cli.app import app
 from dpmodel.errors import FileError, SettingError
-from dpmodel.interfaces.cli import app
 from dpmodel.module import state
 from dpmodel.train.checkpoint import read, write
 from dpmodel.train.loop import Training
-from dpmodel.train.prepare import Origin, prepare
+from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import load_script, read_script
 from small_water import MODEL, script, write_system
 
@@ -34,7 +34,7 @@ def given(**training: Any) -> dict[str, Any]:
 
 
 def ready(data: dict[str, Any], **origin: Any) -> Training:
-    return prepare(read_script(data), backend("numpy").engine(), Origin(**origin))
+    return prepare(read_script(data), backend("numpy").engine(), StartFrom(**origin))
 
 
 def command(*options: str, data: dict[str, Any] | None = None) -> Result:
@@ -237,7 +237,7 @@ def test_init_model_with_its_own_sections(folder: Path) -> None:
     a, b = (state(one.models()["Default"].model) for one in (run, again))
     assert all(np.array_equal(a[path], b[path]) for path in a)
     with pytest.raises(SettingError, match="use_pretrain_script goes with finetune or init_model"):
-        Origin(use_pretrain_script=True)
+        StartFrom(use_pretrain_script=True)
 
 
 # --- restart ---

@@ -9,7 +9,7 @@ from ase.io import Trajectory, read
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from dpmodel.interfaces.ase import DPCalculator
+from dpmodel.engines.ase import DPCalculator
 
 HERE = Path(__file__).parent
 STEP = 0.5 * units.fs
@@ -41,7 +41,7 @@ def main() -> None:
         def write() -> None:
             time, potential = simulation.get_time() / (1000 * units.fs), atoms.get_potential_energy()
             total = potential + atoms.get_kinetic_energy()
-            kelvin = atoms.get_temperature() * len(atoms) / (len(atoms) - 1)  # the centre of mass is at rest
+            kelvin = atoms.get_temperature() * len(atoms) / (len(atoms) - 1)  # the center of mass is at rest
             row = time, kelvin, potential, total, atoms.get_volume()
             columns.write(" ".join(f"{value:.10g}" for value in row) + "\n")
 

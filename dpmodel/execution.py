@@ -1,0 +1,63 @@
+"""How a model is run, as opposed to what it computes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from dpmodel.xp import Array, namespace, shape
+
+
+def _same(x: Array, count: int) -> Array:
+    del count
+    return x
+
+
+Rows = Callable[..., tuple[Array, ...]]  # of arrays with a row an atom, which treats every row alone
+Exchange = Callable[[Array, int], Array]
+Loop = Callable[[Rows, Sequence[Array], int], tuple[Array, ...]]
+
+
+def _plain(function: Rows) -> Rows:
+    return function
+
+
+CACHED = 10  # atoms whose pair features fit the cache of a processor together
+
+
+def in_turn(function: Rows, rows: Sequence[Array], size: int) -> tuple[Array, ...]:
+    """``function(*rows)`` on at most ``size`` rows at a time, by a loop in Python."""
+    parts = [function(*[x[i : i + size, ...] for x in rows]) for i in range(0, shape(rows[0])[0], size)]
+    return tuple(namespace(column[0]).concat(list(column), axis=0) for column in zip(*parts, strict=True))
+
+
+def _ignore(name: str, value: Array) -> None:
+    del name, value
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Choices of the caller that leave every number as it is.
+
+    ``group``: atoms treated at a time (None: all); bounds the memory.
+    ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
+    ``exchange``: given the features of the centers (N, d) and the number of atoms A, the features of all atoms (A, d);
+    the identity in one process, the halo exchange under a parallel simulation engine.
+    ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
+    are no more than ``remember`` atoms.
+    ``observe``: sees intermediate results by name ("repinit", "repformer.0.g1", ...).
+    """
+
+    group: int | None = None
+    loop: Loop = in_turn
+    exchange: Exchange = _same
+    checkpoint: Callable[[Rows], Rows] = _plain
+    remember: int = 0
+    observe: Callable[[str, Array], None] = _ignore
+
+    def in_groups(self, function: Rows, rows: Sequence[Array], *shared: Array) -> tuple[Array, ...]:
+        """``function(*shared, *rows)``, a group at a time."""
+        count = shape(rows[0])[0]
+        function = partial(function if count <= self.remember else self.checkpoint(function), *shared)
+        if self.group is None or count <= self.group:
+            return function(*rows)
+        return self.loop(function, rows, self.group)

@@ -1,5 +1,0 @@
-"""DPA-2 in LAMMPS: any backend, any number of MPI processes, nothing to compile (docs/simulations.md)."""
-
-from dpmodel.interfaces.lammps.pair import Pair, attach
-
-__all__ = ["Pair", "attach"]

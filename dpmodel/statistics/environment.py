@@ -1,0 +1,194 @@
+"""What a model takes from its training data before it is trained (spec training.md 7)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dpmodel.data.graph import Block, Selection, build_graph, flat_positions
+from dpmodel.data.selection import selection
+from dpmodel.data.systems import Frame
+from dpmodel.dpa2.neighborhood import neighborhood, real_slots
+from dpmodel.edit.bias import fixed_energies, output_bias
+from dpmodel.graph import Graph
+from dpmodel.model.model import Model
+from dpmodel.model.predict import edge_vectors
+from dpmodel.model.settings import ModelSettings
+from dpmodel.module import Rebuilder, state
+from dpmodel.ops.geometry import environment
+from dpmodel.xp import Array
+
+SMALLEST = 0.01  # no deviation of environment rows is below this
+ABSENT = 0.1  # deviation for types that the data do not have
+
+PATHS = {
+    "repinit": "descriptor.repinit.near",
+    "three_body": "descriptor.three_body.near",
+    "repformer": "descriptor.repformer",
+}
+
+
+class Moments(NamedTuple):
+    """Number, sum and sum of squares of samples; arrays of one shape, which add up over frames and tasks."""
+
+    number: Array
+    total: Array
+    squares: Array
+
+    @property
+    def mean(self) -> Array:
+        return self.total / np.maximum(self.number, 1)
+
+    @property
+    def deviation(self) -> Array:
+        return np.sqrt(np.maximum(self.squares / np.maximum(self.number, 1) - self.mean**2, 0.0))
+
+
+def add(a: Moments, b: Moments) -> Moments:
+    """The moments of both samples together."""
+    return Moments(*(x + y for x, y in zip(a, b, strict=True)))
+
+
+def scaled(a: Moments, factor: float) -> Moments:
+    """The moments of a sample that counts ``factor`` times."""
+    return Moments(*(factor * x for x in a))
+
+
+def of_samples(x: Array) -> Moments:
+    """Moments of samples (n, k) over the first axis."""
+    return Moments(np.full(x.shape[1], len(x)), x.sum(axis=0), (x * x).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that is taken from a sample of frames.
+
+    ``rows``: for each block, moments (n_types, 2) of radial and angular components; output ``bias`` and its
+    ``deviation`` (n_types, 1), eV for energies; moments of frame and atomic parameters.
+    """
+
+    rows: dict[str, Moments]
+    bias: Array
+    deviation: Array
+    fparam: Moments | None = None
+    aparam: Moments | None = None
+
+
+def statistics(frames: Iterable[Frame], settings: ModelSettings) -> Statistics:
+    """Statistics of ``frames`` for the model that ``settings`` describe."""
+    chosen = selection(settings)
+    zeros = np.zeros((settings.n_types, 2))
+    rows = {name: Moments(zeros, zeros, zeros) for name in chosen.blocks}
+    counts, energies, fparams, aparams = [], [], [], []
+    for frame in frames:
+        s = frame.structure
+        for name in rows:
+            rows[name] = add(rows[name], row_moments(frame, name, chosen, settings))
+        counts.append(np.bincount(s.types[s.types >= 0], minlength=settings.n_types))
+        energies.append(float(frame.labels.get("energy", np.nan)))
+        fparams += [s.fparam] if s.fparam is not None else []
+        aparams += [s.aparam] if s.aparam is not None else []
+    return Statistics(
+        rows,
+        *energy_bias(np.array(counts), np.array(energies), settings),
+        of_samples(np.stack(fparams)) if fparams else None,
+        of_samples(np.concatenate(aparams)) if aparams else None,
+    )
+
+
+def row_moments(frame: Frame, name: str, chosen: Selection, settings: ModelSettings) -> Moments:
+    """Moments (n_types, 2) of the environment rows that one block sees of one frame, empty slots counted as zeros."""
+    block, d = chosen.blocks[name], settings.descriptor
+    graph = own_graph(frame, block, chosen)
+    near = neighborhood(graph, edge_vectors(graph, flat_positions([frame.structure])), graph.repinit)
+    real = real_slots(near, d.exclude_types, settings.n_types)
+    n, smooth = len(near.types), smooth_cutoff(name, settings)
+    nothing, one = np.zeros((n, 4)), np.ones((n, 4))
+    found = environment(near.vectors, real, nothing, one, smooth, block.cutoff, d.env_protection).rows
+    atoms = np.bincount(near.types, minlength=settings.n_types + 1)[:-1, None]
+    return Moments(
+        atoms * block.nsel * np.array([1, 3]),
+        _by_type(found, near.types, settings.n_types),
+        _by_type(found * found, near.types, settings.n_types),
+    )
+
+
+def own_graph(frame: Frame, block: Block, chosen: Selection) -> Graph:
+    """The graph of a frame for one block alone, cut and truncated as that block wants."""
+    alone = Selection(
+        repinit=block,
+        repformer=block,
+        n_types=chosen.n_types,
+        pair_exclude=chosen.pair_exclude,
+        truncate=chosen.truncate,
+    )
+    return build_graph([frame.structure], alone)
+
+
+def _by_type(rows: Array, types: Array, n_types: int) -> Array:
+    """(n_types, 2): sums of radial and angular components over the slots of all centers of a type."""
+    radial, angular = rows[:, :, 0].sum(axis=1), rows[:, :, 1:].sum(axis=(1, 2))
+    return np.stack([np.bincount(types, x, minlength=n_types + 1)[:-1] for x in (radial, angular)], axis=1)
+
+
+def smooth_cutoff(name: str, settings: ModelSettings) -> float:
+    """Where the switch of a block begins, angstrom."""
+    d = settings.descriptor
+    smooth = {"repinit": d.repinit.rcut_smth, "three_body": d.repinit.three_body_rcut_smth}
+    return smooth.get(name, d.repformer.rcut_smth)
+
+
+def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array]:
+    """Mean and deviation of environment rows, (n_types, 4) each, from moments (n_types, 2)."""
+    deviation = np.where(rows.number > 0, np.maximum(rows.deviation, SMALLEST), ABSENT)
+    mean = np.zeros((len(deviation), 4))
+    mean[:, 0] = rows.mean[:, 0] if keep_mean else 0.0
+    return mean, deviation[:, [0, 1, 1, 1]]
+
+
+def energy_bias(counts: Array, energies: Array, settings: ModelSettings) -> tuple[Array, Array]:
+    """``out_bias`` and ``out_std``, (n_types, 1), of an energy model; zeros and ones without energies.
+
+    ``counts`` (nf, n_types) atoms and ``energies`` (nf,) eV of each frame, NaN where there is none.
+    """
+    given = np.isfinite(energies)
+    fixed = fixed_energies(settings)
+    if not given.any() and all(value is None for value in fixed):
+        return np.zeros((settings.n_types, 1)), np.ones((settings.n_types, 1))
+    bias, deviation = output_bias(
+        counts[given],
+        energies[given],
+        excluded=settings.atom_exclude_types,
+        preset=fixed,
+        rcond=settings.fitting_net.rcond,
+    )
+    return bias[:, None], np.full((settings.n_types, 1), deviation)
+
+
+def parameter_statistics(moments: Moments, protection: float) -> tuple[Array, Array]:
+    """Mean and inverse deviation of frame or atomic parameters, (k,) each."""
+    return moments.mean, 1.0 / np.maximum(moments.deviation, protection)
+
+
+def with_statistics(model: Model, settings: ModelSettings, found: Statistics) -> Model:
+    """``model`` with the statistics in it."""
+    new = state(model)
+    repinit, repformer = settings.descriptor.repinit, settings.descriptor.repformer
+    for name, rows in found.rows.items():
+        keep_mean = not (repformer if name == "repformer" else repinit).set_davg_zero
+        mean, deviation = environment_statistics(rows, keep_mean)
+        _put(new, {f"{PATHS[name]}.mean": mean, f"{PATHS[name]}.stddev": deviation})
+    for name, moments in (("fparam", found.fparam), ("aparam", found.aparam)):
+        if moments is not None and f"fitting.{name}_avg" in new:
+            mean, inverse = parameter_statistics(moments, settings.data_stat_protect)
+            _put(new, {f"fitting.{name}_avg": mean, f"fitting.{name}_inv_std": inverse})
+    if settings.fitting_net.type == "ener":
+        _put(new, {"out_bias": found.bias, "out_std": found.deviation})
+    return Rebuilder(model)(new)
+
+
+def _put(new: dict[str, Array], values: dict[str, Array]) -> None:
+    """Set arrays in the precision and shape they have."""
+    for path, value in values.items():
+        new[path] = value.astype(new[path].dtype).reshape(new[path].shape)

@@ -1,0 +1,78 @@
+"""How many neighbors the training data have, and how close atoms come (spec training.md 7.4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dpmodel.data.graph import COINCIDING
+from dpmodel.data.neighbors import find_pairs, measure
+from dpmodel.data.structure import Structure
+from dpmodel.data.systems import System
+from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.errors import FileError
+from dpmodel.model.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class NeighborStatistics:
+    """``most``: largest number of neighbors within each cutoff; ``shortest``: smallest distance, angstrom."""
+
+    most: dict[float, int]
+    shortest: float = np.inf
+
+    def __or__(self, other: "NeighborStatistics") -> "NeighborStatistics":
+        most = {cutoff: max(n, other.most.get(cutoff, 0)) for cutoff, n in self.most.items()}
+        return replace(self, most=other.most | most, shortest=min(self.shortest, other.shortest))
+
+
+def neighbor_statistics_of(system: System, i: int, cutoffs: Sequence[float]) -> NeighborStatistics:
+    """What frame ``i`` has; raises FileError naming it where atoms are at the same place."""
+    where = system.where(i, "coord")
+    found = neighbor_statistics([system.frame(i).structure], cutoffs, where)
+    if found.shortest < COINCIDING:
+        raise FileError(f"{where}: two atoms, or their periodic images, are at the same place (dpmodel data check)")
+    return found
+
+
+def neighbor_statistics(
+    structures: Iterable[Structure], cutoffs: Sequence[float], where: str = "structure"
+) -> NeighborStatistics:
+    """What ``structures`` have strictly within each of ``cutoffs`` (angstrom), virtual atoms left out."""
+    found = NeighborStatistics(dict.fromkeys(cutoffs, 0))
+    for s in structures:
+        reach = max(cutoffs)
+        pairs = find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, where)
+        edges = measure(pairs, s.positions, s.cell, reach)
+        counts = {c: np.bincount(edges.center[edges.distance < c], minlength=1) for c in cutoffs}
+        most = {c: int(count.max()) for c, count in counts.items()}
+        found |= NeighborStatistics(most, float(edges.distance.min(initial=np.inf)))
+    return found
+
+
+def resolve_auto_nsel(settings: ModelSettings, found: NeighborStatistics) -> ModelSettings:
+    """``settings`` with a number for every selection that is "auto"; raises SettingError if they then do not fit."""
+    data = settings.model_dump()
+    for cutoff, nsel, path in settings.descriptor.selections:
+        if isinstance(nsel, str):
+            section, name = path.split(".")
+            data["descriptor"][section][name] = automatic(found.most[cutoff], nsel)
+    return ModelSettings.read(data, "model")
+
+
+def automatic(most: int, nsel: str) -> int:
+    """The number that "auto" or "auto:f" stands for: f times the largest number, up to a multiple of four."""
+    factor = float(nsel.partition(":")[2] or 1.1)
+    return max(4, 4 * ((int(most * factor) + 3) // 4))
+
+
+def too_few(descriptor: DPA2Settings, found: NeighborStatistics) -> list[str]:
+    """One sentence for every selection that leaves out neighbors of the data."""
+    given: list[tuple[float, Any, str]] = descriptor.selections
+    short = [entry for entry in given if isinstance(entry[1], int) and entry[1] < found.most[entry[0]]]
+    return [
+        f"model.descriptor.{path} = {nsel} is too few: atoms have up to {found.most[cutoff]} neighbors within"
+        f" {cutoff:g} angstrom"
+        for cutoff, nsel, path in short
+    ]
