@@ -42,8 +42,8 @@ def structures(
     """Frames from arrays, lists or anything NumPy takes; nothing given is kept or changed.
 
     ``positions`` (n, 3) or (nf, n, 3), angstrom; ``types`` (n,) or (nf, n), -1 for virtual atoms; ``cell`` None, (3, 3)
-    or (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is a
-    cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k).  What lacks the axis of frames serves them all.
+    or (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is
+    a cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k).  What lacks the axis of frames serves them all.
     ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its stand-in for a missing fparam.
 
     Raises InputError, which names the frame and the atom.
