@@ -8,6 +8,7 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.data.graph import build_graph, flat_positions
+from dpmodel.data.images import explicit_images
 from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
@@ -16,6 +17,7 @@ from dpmodel.execution import Exchange
 from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.heads import HEADS
+from dpmodel.model.heat_flux import heat_flux
 from dpmodel.model.predict import (
     EnergyForces,
     atomic_output,
@@ -27,6 +29,7 @@ from dpmodel.model.predict import (
 from dpmodel.module import Rebuilder, state
 from dpmodel.xp import Array
 
+KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 
 Gauge = Literal["edges", "dense"]
@@ -47,6 +50,22 @@ class Prediction:
     atom_virial: Array = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
     hessian: Array = None  # (nf, n, 3, n, 3) eV/angstrom^2
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HeatFlux:
+    """The heat flux of frames of the same size, eV angstrom/fs; NumPy arrays, float64.
+
+    Divided by the volume it is the heat current density.  ``convective`` depends on the zero of the atomic energies.
+    """
+
+    virial: Array  # (nf, 3) what the interactions carry: sum over i, j of (r_i - r_j) (de_i/dr_j . v_j), all images j
+    convective: Array  # (nf, 3) what the atoms carry: sum of (e_i + m_i v_i^2 / 2) v_i
+
+    @property
+    def total(self) -> Array:
+        """(nf, 3) the sum of both."""
+        return self.virial + self.convective
 
 
 PER_FRAME = ("energy", "virial")
@@ -124,6 +143,21 @@ class Evaluator:
         every[np.stack([frame.types for frame in frames]) < 0] = 0.0
         return every
 
+    def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
+        """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
+        atom_energy, fluxes, done = [], [], 0
+        for batch in _batches(frames, BATCH):
+            graph, speeds = build_graph(batch, self.selection, first_frame=done), velocities[done : done + len(batch)]
+            done += len(batch)
+            images, positions, owner = explicit_images(graph, flat_positions(batch), self.selection)
+            speeds = speeds.reshape(-1, 3)
+            speeds = np.concatenate([speeds, np.zeros((len(owner) - len(speeds), 3))])
+            fluxes.append(self.engine.numpy(self._call("flux", images, positions, speeds, owner)))
+            atom_energy.append(self._energies(graph, flat_positions(batch), False)["atom_energy"])
+        energy = np.concatenate(atom_energy).reshape(masses.shape)
+        energy = energy + 0.5 * KINETIC * masses * (velocities**2).sum(axis=-1)
+        return HeatFlux(np.concatenate(fluxes), (energy[..., None] * velocities).sum(axis=1))
+
     def share(self, graph: Graph, positions: np.ndarray, halo: Halo) -> EnergyForces:
         """What this process computes of a system that it shares with others, in NumPy arrays: the energies of its
         centers, and what they do to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
@@ -169,6 +203,7 @@ class Evaluator:
             "describe": lambda s, graph, x: describe(rebuild(s), graph, x, plain),
             "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
             "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
+            "flux": lambda s, graph, x, v, owner: heat_flux(rebuild(s), graph, x, v, owner, grad, sloped),
             "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad, sloped),
         }
         return functions[what]

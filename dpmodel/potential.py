@@ -10,14 +10,15 @@ from rich.progress import Progress
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
-from dpmodel.data.structure import Structure, from_ase, structures
+from dpmodel.data.elements import masses_of
+from dpmodel.data.structure import Structure, from_ase, per_frame, structures
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.bias import change_bias as rebiased
 from dpmodel.edit.compression import compress as tabulate
 from dpmodel.edit.type_map import change_type_map as retyped
 from dpmodel.edit.verified_save import write_checked
 from dpmodel.errors import DpmodelError, InputError
-from dpmodel.evaluator import Evaluator, Prediction, Wants, stack
+from dpmodel.evaluator import Evaluator, HeatFlux, Prediction, Wants, stack
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
@@ -288,6 +289,46 @@ class Potential:
         """The descriptor of each atom, (nf, n, dim) float64, dimensionless; arguments as for ``evaluate``."""
         frames = structures(positions, types, cell, pbc, type_map=self.type_map)
         return self.evaluator.describe(frames, strict=self.strict)
+
+    def heat_flux(
+        self,
+        positions: Any,
+        types: Any,
+        cell: Any,
+        velocities: Any,
+        *,
+        pbc: Any = None,
+        masses: Any = None,
+        fparam: Any = None,
+        aparam: Any = None,
+    ) -> HeatFlux:
+        """The exact heat flux of an energy model, for thermal conductivities by the formula of Green and Kubo.
+
+        Parameters
+        ----------
+        positions, types, cell, pbc, fparam, aparam
+            As for ``evaluate``.
+        velocities : (n, 3) or (nf, n, 3)
+            Angstrom/fs.
+        masses : (n_types,), optional
+            g/mol, of every type; by default those of the elements that the types are named after.
+
+        Raises
+        ------
+        InputError
+            Naming the frame and the atom that cannot be used; where masses are missing; for other models.
+        """
+        if self.settings.fitting_net.type != "ener":
+            raise InputError(f"a {self.settings.fitting_net.type} model has no heat flux: energy models do")
+        frames = structures(
+            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
+        )
+        numbers = np.stack([frame.types for frame in frames])
+        nf, n = numbers.shape
+        speeds = per_frame("velocities", velocities, nf, (n, 3), "angstrom/fs, one for each atom")
+        weights = masses_of(self.type_map) if masses is None else masses
+        by_type = per_frame("masses", weights, 1, (len(self.type_map),), "g/mol, one for each type")[0]
+        return self.evaluator.heat_flux(frames, speeds, np.append(by_type, 0.0)[numbers])
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit.

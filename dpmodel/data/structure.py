@@ -51,7 +51,7 @@ def structures(
     x = _positions(positions)
     nf, n = x.shape[:2]
     t = _types(types, nf, n, type_map)
-    box = None if cell is None else _per_frame("cell", cell, nf, (3, 3), CELL_HINT)
+    box = None if cell is None else per_frame("cell", cell, nf, (3, 3), CELL_HINT)
     periodic = _pbc(pbc, nf, box is not None)
     if box is None and periodic.any():
         raise InputError("pbc asks for periodic directions, but there is no cell: give cell (3, 3), or pbc=False")
@@ -128,7 +128,7 @@ def _pbc(pbc: Any, nf: int, default: bool) -> Array:
     return _broadcast("pbc", given, nf, (3,), "one for each lattice vector").astype(bool)
 
 
-def _per_frame(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array:
+def per_frame(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array:
     """``value`` as finite float64 of (nf, *shape)."""
     a = _broadcast(name, _numbers(name, value), nf, shape, hint)
     _check_finite(name, a)
@@ -143,7 +143,7 @@ def _parameters(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: st
         raise InputError(f"the model needs {name}, {wanted} numbers: give shape {hint} with k = {wanted}")
     if not wanted:
         raise InputError(f"the model takes no {name}: leave it out")
-    return _per_frame(name, value, nf, shape, f"the model takes k = {wanted} numbers")
+    return per_frame(name, value, nf, shape, f"the model takes k = {wanted} numbers")
 
 
 def check_cell(cell: Array, pbc: Array, where: str) -> None:
