@@ -1,25 +1,56 @@
-"""The command ``dpmodel test``: how far a model is from labeled data."""
+"""Errors of a model on labeled data.
+
+Energies and virials are compared per atom.
+
+Examples:
+    dpmodel test model.dp -s data/held_out
+"""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, told
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError
 from dpmodel.evaluator import Prediction
 from dpmodel.io.files import make_folder, replacing
-from dpmodel.potential import Potential
+from dpmodel.potential import Potential, load
 
 UNITS = {"energy": "eV/atom", "force": "eV/Å", "virial": "eV/atom"}
 PREDICTED = {"energy": "energy", "force": "forces", "virial": "virial"}  # names of labels: names of predictions
+
+
+def main(
+    model: Model,
+    systems: Systems,
+    most: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Frames of each system; all if not given.")
+    ] = None,
+    head: Head = None,
+    detail: Annotated[
+        Path | None, typer.Option("--detail", "-d", help="Directory for labels and predictions (npz).")
+    ] = None,
+    as_json: Json = False,
+    backend: Backend = "numpy",
+    device: Device = None,
+) -> None:
+    potential = load(model, backend, head=head, device=device)
+    results = evaluate_systems(potential, [str(path) for path in systems or ()], most, detail, told)
+    if as_json:
+        print(to_json(results))
+    else:
+        Console(highlight=False).print(table(results))
 
 
 @dataclass
@@ -139,6 +170,6 @@ def table(results: Sequence[Accuracy]) -> Table:
     return shown
 
 
-def as_json(results: Sequence[Accuracy]) -> str:
+def to_json(results: Sequence[Accuracy]) -> str:
     """The same for programs."""
     return json.dumps({"systems": [one.numbers() for one in results], "total": total(results).numbers()}, indent=2)

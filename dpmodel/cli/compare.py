@@ -1,4 +1,10 @@
-"""``dpmodel compare``: do backends, or two models, give the same numbers, and how fast?"""
+"""Numbers and times of backends, or of two models.
+
+The exit code is 1 if they do not agree.
+
+Examples:
+    dpmodel compare model.dp --backends torch,jax --structure water.xyz
+"""
 
 import json
 import math
@@ -7,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from rich.console import Group, RenderableType
+import typer
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +25,7 @@ import dpmodel
 from dpmodel.backend import backend as find_backend
 from dpmodel.backend import installed
 from dpmodel.cli.evaluate import read_structures
+from dpmodel.cli.options import Head, Index, Json, Model, Precision
 from dpmodel.data.structure import Structure
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import BackendError, InputError
@@ -31,6 +39,39 @@ Arrays = dict[str, np.ndarray]
 REFERENCE = "numpy"
 CALLS = 5  # whose median is the time
 UNITS = {"energy/atom": "eV", "forces": "eV/Å", "virial": "eV"}
+
+
+def main(
+    model: Model,
+    other: Annotated[Path | None, typer.Option("--with", help="Another model, compared on the same backend.")] = None,
+    structure: Annotated[
+        Path | None, typer.Option(help="Anything ASE reads; a small structure of the model's types if not given.")
+    ] = None,
+    index: Index = ":",
+    head: Head = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Relative to the largest number; 1e-10, in float32 2e-5.")
+    ] = None,
+    as_json: Json = False,
+    backends: Annotated[str | None, typer.Option(help="Comma-separated; all that are installed if not given.")] = None,
+    precision: Precision = None,
+) -> None:
+    comparison = compare(
+        model,
+        backends=[name.strip() for name in backends.split(",")] if backends else None,
+        structure=structure,
+        index=index,
+        other=other,
+        tolerance=tolerance,
+        precision=precision,
+        head=head,
+    )
+    if as_json:
+        print(comparison.to_json())
+    else:
+        Console(highlight=False).print(comparison)
+    if not comparison.ok:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,18 @@
-"""``dpmodel compress``: tables for networks, checked before they are written."""
+"""Put tables in place of embedding networks.
+
+What that changes is shown before the file is written.
+
+Examples:
+    dpmodel compress model.dp compressed.dp
+"""
 
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
 from dpmodel.backend import backend as find_backend
+from dpmodel.cli.options import Backend, Force, Head, Model, told
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.compression import compress
@@ -20,29 +28,34 @@ from dpmodel.train.script import load_script
 SAMPLES = 4  # frames of the training data to try the tables on
 
 
-def compress_file(
-    source: Path,
-    target: Path,
-    step: float,
-    extrapolate: float,
-    script: Path | None,
-    backend: str,
-    head: str | None,
-    overwrite: bool,
-    told: Console,
+def main(
+    model: Model,
+    output: Annotated[Path, typer.Argument(help="The compressed model (.dp, .yaml, .dp.json).", show_default=False)],
+    training_script: Annotated[
+        Path | None,
+        typer.Option(
+            "--training-script", "-t", help="Input file whose data say how close atoms come, if the model does not."
+        ),
+    ] = None,
+    head: Head = None,
+    step: Annotated[float, typer.Option("--step", help="Spacing of the knots of the tables.")] = 0.01,
+    extrapolate: Annotated[
+        float, typer.Option("--extrapolate", "-e", help="Tables go on, coarser, to this many times their end.")
+    ] = 5.0,
+    force: Force = False,
+    backend: Backend = "numpy",
 ) -> None:
-    """Write ``source`` with tables to ``target``, if they give its numbers."""
-    expect_target(target, overwrite, tables=True)
-    file = read_model(source, head)
-    samples = _frames(file, script) if script else []
+    expect_target(output, force, tables=True)
+    file = read_model(model, head)
+    samples = _frames(file, training_script) if training_script else []
     distance = file.min_pair_distance
     if not distance:
         if not samples:
             raise DpmodelError(
-                f"{source} does not say how close atoms came in its training data: give --training-script input.json"
+                f"{model} does not say how close atoms came in its training data: give --training-script input.json"
             )
         distance = neighbor_statistics(samples, [file.settings.cutoff]).shortest
-        told.print(f"shortest distance in the training data: {distance:.4f} angstrom")
+        told.print(f"shortest distance in the training data: {distance:.4f} Å")
     done = compress(file, min_pair_distance=distance, step=step, extrapolate=extrapolate)
     trial = samples[:: max(1, len(samples) // SAMPLES)][:SAMPLES] or [example(file.settings.type_map)]
     change = compare(file, done, find_backend(backend).engine(), trial)
@@ -52,9 +65,9 @@ def compress_file(
     )
     if not change.acceptable:
         raise DpmodelError(
-            f"the tables do not give the model's numbers, {target} was not written: try a smaller --step"
+            f"the tables do not give the model's numbers, {output} was not written: try a smaller --step"
         )
-    write_checked(target, done, done, overwrite=overwrite)
+    write_checked(output, done, done, overwrite=force)
 
 
 def _frames(file: ModelFile, script: Path) -> list[Structure]:
@@ -63,7 +76,7 @@ def _frames(file: ModelFile, script: Path) -> list[Structure]:
     if len(tasks) != 1:
         raise SettingError(f"{script}: expected one task, found {', '.join(tasks)}")
     data = next(iter(tasks.values())).data.training_data
-    given = [data.systems] if isinstance(data.systems, str) else data.systems
-    places = [path if Path(path.split("#")[0]).exists() else str(script.parent / path) for path in given]
+    listed = [data.systems] if isinstance(data.systems, str) else data.systems
+    places = [path if Path(path.split("#")[0]).exists() else str(script.parent / path) for path in listed]
     paths = find_systems(places, data.rglob_patterns)
     return [frame.structure for path in paths for frame in System(path, file.settings)]

@@ -1,19 +1,40 @@
-"""``dpmodel diff``: what two model files do not have in common."""
+"""In which settings and arrays two models differ.
+
+The exit code is 1 if they do.
+
+Examples:
+    dpmodel diff model.dp model.pt
+"""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
+from dpmodel.cli.options import Json, Model
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.module import state
 from dpmodel.settings import by_path
 
 ABSENT = "-"
+
+
+def main(
+    model: Model,
+    other: Model,
+    head_a: Annotated[str | None, typer.Option(help="Which model of the first file, if it has several.")] = None,
+    head_b: Annotated[str | None, typer.Option(help="Which model of the second file.")] = None,
+    as_json: Json = False,
+) -> None:
+    differences = diff_files(model, other, head_a, head_b)
+    print(differences.to_json() if as_json else differences)
+    if not differences.equal:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,45 @@
-"""Evaluating a file of structures through ASE's readers and writers."""
+"""Energies, forces and stress of structures.
+
+They are written as extended XYZ, a table goes to standard error.
+
+Examples:
+    dpmodel eval model.dp water.xyz -o out.xyz --backend torch
+"""
 
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, told
 from dpmodel.data.structure import Structure
 from dpmodel.errors import BackendError, InputError
 from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
-from dpmodel.potential import Potential
+from dpmodel.potential import Potential, load
 
 GPA = 160.21766208  # of an eV/angstrom^3
+
+
+def main(
+    model: Model,
+    structure: Annotated[Path, typer.Argument(help="Anything ASE reads: xyz, cif, POSCAR, traj, ...")],
+    index: Index = ":",
+    head: Head = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="extxyz file; - for standard output.")] = "-",
+    strict: Annotated[bool, typer.Option(help="Refuse atoms with more neighbors than the model keeps.")] = False,
+    backend: Backend = "numpy",
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    potential = load(model, backend, head=head, device=device, precision=precision)
+    potential.strict = strict
+    evaluate_file(potential, structure, output, index, told)
 
 
 def read_structures(path: Path, index: str = ":") -> list[Any]:

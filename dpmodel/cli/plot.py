@@ -1,16 +1,32 @@
-"""The command ``dpmodel plot``: learning curves, and predictions against labels."""
+"""Draw learning curves, or predictions against labels.
+
+Examples:
+    dpmodel plot lcurve.out -o curve.png
+    dpmodel test model.dp -s data --detail details && dpmodel plot details/*.npz
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 from zipfile import BadZipFile
 
 import numpy as np
+import typer
 
 from dpmodel.cli.accuracy import UNITS
+from dpmodel.cli.options import told
 from dpmodel.errors import BackendError, FileError
 from dpmodel.train.curve import read_curve
 
 COLUMNS = {"e": "energy", "f": "force", "v": "virial"}  # of the learning curve
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="lcurve.out, or the .npz files of dpmodel test --detail.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG, SVG or PDF.")] = Path("plot.png"),
+) -> None:
+    plot(files, output)
+    told.print(f"wrote {output}", markup=False, soft_wrap=True)
 
 
 def plot(paths: Sequence[Path], output: Path) -> None:

@@ -1,9 +1,24 @@
-"""What is generated from the settings of the input file: its JSON schema and its reference page."""
+"""Print the JSON schema of training's input file.
 
-from typing import Any
+Editors check and complete with it.
+
+Examples:
+    dpmodel schema > input.schema.json
+"""
+
+import json
+from typing import Annotated, Any
+
+import typer
 
 from dpmodel.settings import reference
 from dpmodel.train.script import OLD_PLACES, SHARED, MultiScript, SingleScript
+
+
+def main(
+    several: Annotated[bool, typer.Option("--multi-task", help="Of the input file of several tasks.")] = False,
+) -> None:
+    print(json.dumps(schema(several), indent=2))
 
 
 def schema(several: bool) -> dict[str, Any]:

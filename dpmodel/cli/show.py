@@ -1,17 +1,27 @@
-"""A model file as a tree to read."""
+"""Settings, parameters, origin and heads of a model file.
+
+Examples:
+    dpmodel show model.dp
+"""
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from dpmodel.cli.options import Head, Model
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import contents_of, read_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import arrays
 from dpmodel.settings import Settings
+
+
+def main(model: Model, head: Head = None) -> None:
+    Console(highlight=False).print(show_file(model, head))
 
 
 def show_file(path: Path, head: str | None = None) -> Tree:
@@ -46,7 +56,7 @@ def _settings(branch: Tree, settings: Settings) -> None:
             _settings(branch.add(name), value)
         else:
             extra = field.json_schema_extra
-            unit = extra.get("unit", "") if isinstance(extra, dict) else ""
+            unit = str(extra.get("unit", "")).replace("angstrom", "Å") if isinstance(extra, dict) else ""
             line = f"{name} = {_plain(value)} {unit}".rstrip()
             branch.add(Text(line, style="dim" if value == field.default else ""))
 
@@ -87,4 +97,4 @@ def _origin(branch: Tree, file: ModelFile) -> None:
         if key in file.extras:
             branch.add(Text(f"{key}: {_plain(file.extras[key])}"))
     if file.min_pair_distance is not None:
-        branch.add(f"shortest distance in the training data: {file.min_pair_distance:.4f} angstrom")
+        branch.add(f"shortest distance in the training data: {file.min_pair_distance:.4f} Å")

@@ -1,20 +1,60 @@
-"""The command ``dpmodel train``."""
+"""Train a model.
+
+The input file is deepmd-kit's, JSON or YAML.
+
+Examples:
+    dpmodel train input.json --backend torch
+    dpmodel train input.json --restart model.ckpt
+    dpmodel train input.json --finetune pretrained.pt --model-branch water
+"""
 
 import json
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dpmodel.backend import backend
+from dpmodel.backend import backend as find_backend
+from dpmodel.cli.options import Backend, Device
+from dpmodel.cli.options import told as people
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.train.curve import Columns
 from dpmodel.train.loop import Training, Watch
 from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import load_script
+
+
+def main(
+    script: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file, JSON or YAML, as deepmd-kit's.")],
+    restart: Annotated[
+        Path | None, typer.Option("--restart", "-r", help="Go on from a checkpoint or save_ckpt.")
+    ] = None,
+    init_model: Annotated[
+        Path | None, typer.Option("--init-model", "-i", help="Start from this model's parameters.")
+    ] = None,
+    finetune: Annotated[
+        Path | None, typer.Option("--finetune", "-t", help="Start from this pretrained model, for new data.")
+    ] = None,
+    model_branch: Annotated[str | None, typer.Option(help="Its branch to start from; RANDOM: a new head.")] = None,
+    use_pretrain_script: Annotated[
+        bool, typer.Option("--use-pretrain-script", help="Take its descriptor and fitting sections, too.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Input with all defaults.")] = Path("out.json"),
+    skip_neighbor_stat: Annotated[
+        bool, typer.Option("--skip-neighbor-stat", help="Do not count neighbors in all training data.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Look at the input and the data, train nothing.")] = False,
+    backend: Backend = "torch",
+    device: Device = None,
+) -> None:
+    origin = StartFrom(restart, init_model, finetune, model_branch, use_pretrain_script, not skip_neighbor_stat)
+    if not train_file(script, backend, device, origin, output, check, people):
+        raise typer.Exit(130)
 
 
 def train_file(
@@ -28,9 +68,9 @@ def train_file(
     for task in script.tasks.values():
         if task.loss.half_off:
             told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")
-    processes = backend(name).processes()
+    processes = find_backend(name).processes()
     told = Console(quiet=True) if processes.rank else told
-    engine = backend(name).engine(device)
+    engine = find_backend(name).engine(device)
     if output is not None:
         expect_free(output, overwrite=True)
     run = prepare(

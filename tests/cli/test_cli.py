@@ -240,7 +240,7 @@ def test_show(command: Command, name: str) -> None:
     potential = dpmodel.load(TRAINED / name)
     trained = [v.size for path, v, about in arrays(potential.file.model) if about["trainable"]]
     assert f"in all: {sum(trained):,}" in result.out
-    assert f"rcut = {potential.settings.descriptor.repinit.rcut} angstrom" in result.out
+    assert f"rcut = {potential.settings.descriptor.repinit.rcut} Å" in result.out
 
 
 def test_version_and_help(command: Command) -> None:

@@ -1,13 +1,31 @@
-"""Data of other programs, through dpdata."""
+"""Turn labeled data of other programs into systems.
+
+dpdata reads them.
+
+Examples:
+    dpmodel data convert OUTCAR data --format vasp/outcar
+"""
 
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from dpmodel.cli.options import told
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.files import damaged, expect_free
+
+
+def main(
+    paths: Annotated[list[Path], typer.Argument(help="Files of another program.")],
+    output: Annotated[Path, typer.Argument(help="New folder for the systems.", show_default=False)],
+    kind: Annotated[str, typer.Option("--format", help="dpdata's name of the format: vasp/outcar, ...")],
+    mixed: Annotated[bool, typer.Option("--mixed", help="All compositions together.")] = False,
+) -> None:
+    told.print(f"wrote {convert_data(paths, output, kind, mixed)}", markup=False, soft_wrap=True)
 
 
 def convert_data(paths: Sequence[Path], output: Path, kind: str, mixed: bool) -> Path:

@@ -1,0 +1,70 @@
+"""Show what systems hold, and find bad data in them.
+
+Bad data are named by file and frame; the exit code is 2 then.
+
+Examples:
+    dpmodel data check data/
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from dpmodel.cli.options import Json, told
+from dpmodel.data.check import Report, check_system
+from dpmodel.data.systems import find_systems
+from dpmodel.errors import FileError
+
+SHOWN = 20  # problems of one system
+
+
+def main(
+    paths: Annotated[list[str], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
+    too_close: Annotated[float, typer.Option(help="Pairs below this distance are bad data (Å).")] = 0.5,
+    absurd_force: Annotated[float, typer.Option(help="Forces above this are bad data (eV/Å).")] = 1000.0,
+    as_json: Json = False,
+) -> None:
+    systems = find_systems(paths)
+    every = track(systems, "reading", console=told, transient=True)
+    reports = [check_system(path, too_close, absurd_force) for path in every]
+    if as_json:
+        print(to_json(reports))
+    else:
+        Console().print(table(reports))
+    for report in reports:
+        for problem in report.problems[:SHOWN]:
+            told.print(f"[red]bad:[/] {escape(problem)}", soft_wrap=True)
+        if len(report.problems) > SHOWN:
+            told.print(f"[red]bad:[/] {escape(report.path)}: and {len(report.problems) - SHOWN} more")
+    bad = sum(bool(report.problems) for report in reports)
+    if bad:
+        raise FileError(f"{bad} of {len(reports)} systems have bad data")
+
+
+def to_json(reports: Sequence[Report]) -> str:
+    """All reports, problems included; null where nothing was measured."""
+    plain = [asdict(report) for report in reports]
+    finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in plain]
+    return json.dumps({"ok": not any(report.problems for report in reports), "systems": finite}, indent=2)
+
+
+def table(reports: Sequence[Report]) -> Table:
+    """One row for each system."""
+    result = Table()
+    result.add_column("system", overflow="fold")
+    for name in ("frames", "atoms", "elements", "labels", "closest\nÅ", "force\neV/Å", "bad"):
+        result.add_column(name)
+    for r in reports:
+        elements = " ".join(f"{name}{count / r.n_counted:.3g}" for name, count in sorted(r.elements.items()))
+        force = f"{r.largest_force:.3g}" if "force" in r.labels else "-"
+        numbers = f"{r.shortest:.3f}" if r.shortest < float("inf") else "-", force, str(len(r.problems))
+        result.add_row(escape(r.path), str(r.n_frames), str(r.n_atoms), elements, " ".join(r.labels), *numbers)
+    return result
