@@ -23,7 +23,7 @@ class Graph(NamedTuple):
     repinit: Array  # (N, <=n) bool: slots that the repinit block uses
     three_body: Array | None  # (N, <=n) bool: the same for the three-body block, if the model has one
     repformer: Array  # (N, <=n) bool: the same for the repformer
-    first_type: Array  # (N,) int: type of atom 0 of the same frame (spec descriptor.md 5.4)
+    first_type: Array  # (N,) int: type of atom 0 of the same frame (specification/descriptor.md 5.4)
     frame: Array  # (N,) int: frame of each atom
     members: Array  # (nf, m) int: atoms of each frame; N where a frame has fewer than m
     fparam: Array | None = None  # (nf, k) float: frame parameters

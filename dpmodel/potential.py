@@ -244,7 +244,7 @@ class Potential:
             Forces and virial too.
         atom_virial : bool or str
             The virial's split among atoms, which is not unique: True or "edges" gives each edge's share to the
-            neighbor it ends on, unchanged by translations; "dense" is deepmd-kit's (spec model.md 4.4).
+            neighbor it ends on, unchanged by translations; "dense" is deepmd-kit's (docs/specification/model.md 4.4).
         hessian : bool
             Second derivatives too; they take 3 n times as long as the forces.
 

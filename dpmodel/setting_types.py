@@ -127,7 +127,7 @@ Activation = Annotated[
         }
     ),
 ]
-"""The name of an activation function (spec model.md 1.5), in lower case."""
+"""The name of an activation function (specification/model.md 1.5), in lower case."""
 
 Precision = Literal["default", "float16", "half", "bfloat16", "float32", "single", "float64", "double"]
 DTYPES = {"default": "float64", "half": "float16", "single": "float32", "double": "float64"}

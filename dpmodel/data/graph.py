@@ -1,4 +1,4 @@
-"""From structures to the graph a model is given (spec descriptor.md 2).
+"""From structures to the graph a model is given (specification/descriptor.md 2).
 
 Everything that depends on positions happens after the search for pairs: an outdated list with a skin will do.
 """
@@ -161,7 +161,7 @@ def frame_names(sizes: Array, first_frame: int = 0) -> Names:
 
 
 def _arrange(edges: Edges, types: Array, n: int, selection: Selection, name: Names, strict: bool) -> Layout:
-    """Sort, truncate the widest list, then exclude pairs: the order of spec descriptor.md 2.3."""
+    """Sort, truncate the widest list, then exclude pairs: the order of specification/descriptor.md 2.3."""
     order = by_distance(edges.center, edges.distance, edges.vector)
     row = edges.center[order]
     excluded = _excluded(types[row], types[edges.neighbor[order]], selection)

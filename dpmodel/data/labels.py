@@ -1,4 +1,4 @@
-"""What data files may hold beside positions (spec data.md 1.3)."""
+"""What data files may hold beside positions (specification/data.md 1.3)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""deepmd-kit's lower interface: neighbor lists that a simulation engine made (spec descriptor.md 1 and 2.4)."""
+"""deepmd-kit's lower interface: neighbor lists made by an engine (specification/descriptor.md 1 and 2.4)."""
 
 from typing import NamedTuple
 

@@ -66,7 +66,7 @@ def find_pairs(
     points = np.ascontiguousarray(positions[index])
     box = enclosing_cell(points, cell, pbc, reach)
     _check_extent(points, box, reach, where)
-    # vesin leaves out pairs at exactly its cutoff; spec descriptor.md 14.15 wants them
+    # vesin leaves out pairs at exactly its cutoff; specification/descriptor.md 14.15 wants them
     search = NeighborList(cutoff=reach + 2 * ROUNDING, full_list=True)
     i, j, image = search.compute(points, box, pbc, quantities="ijS")
     return Pairs(index[i.astype(np.int64)], index[j.astype(np.int64)], image.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Where the files of a system are: a folder, or a group in an HDF5 file (spec data.md 1, 4)."""
+"""Where the files of a system are: a folder, or a group in an HDF5 file (specification/data.md 1, 4)."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Labeled structures in deepmd-kit's formats: standard, mixed-type and HDF5 (spec data.md).
+"""Labeled structures in deepmd-kit's formats: standard, mixed-type and HDF5 (specification/data.md).
 
 Opening a system looks at names and shapes; numbers are read, and checked, frame by frame when they are asked for.
 """
@@ -311,7 +311,7 @@ class System:
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
-    """Paths of the systems in and below the given folders and HDF5 files, sorted within each entry (spec data.md 5).
+    """Paths of the systems in and below folders and HDF5 files, sorted within each entry (specification/data.md 5).
 
     ``patterns``: take only directories that match one of these, as ``Path.rglob`` has it.  Raises FileError for an
     entry that has no system.

@@ -1,4 +1,4 @@
-"""Attention among the neighbors of one center, gated by their directions (spec descriptor.md 6).
+"""Attention among the neighbors of one center, gated by their directions (specification/descriptor.md 6).
 
 This is DPA-1's block; the documentation of DPA-2 promises it inside repinit.
 """

@@ -179,7 +179,7 @@ def build_layer(settings: DPA2Settings, draw: Initializer, *, last: bool) -> Rep
 
 
 def g1_input_width(s: RepformerSettings) -> int:
-    """Width of the concatenation that linear1 reads (spec descriptor.md 9.2.2)."""
+    """Width of the concatenation that linear1 reads (specification/descriptor.md 9.2.2)."""
     width = 0 if s.g1_out_mlp else s.g1_dim
     width += s.g2_dim if s.update_g1_has_conv and not s.g1_out_conv else 0
     width += s.axis_neuron * s.g2_dim if s.update_g1_has_grrg else 0
@@ -187,7 +187,7 @@ def g1_input_width(s: RepformerSettings) -> int:
 
 
 def residuals(s: RepformerSettings, draw: Initializer, *, pairs: bool) -> dict[str, tuple[Array, ...]]:
-    """The residual vectors of each update, one a term after the first (spec descriptor.md 9.2.5)."""
+    """The residual vectors of each update, one a term after the first (specification/descriptor.md 9.2.5)."""
     g1_terms = 1 + s.g1_out_mlp + (s.update_g1_has_conv and s.g1_out_conv) + s.update_g1_has_attn
     g2_terms = (1 + s.update_g2_has_g1g1 + s.update_g2_has_attn) if pairs else 0
     h2_terms = int(pairs and s.update_h2)

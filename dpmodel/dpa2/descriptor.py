@@ -1,4 +1,4 @@
-"""DPA-2: repinit (and three-body), then the repformer, on a graph (spec descriptor.md 8-10)."""
+"""DPA-2: repinit (and three-body), then the repformer, on a graph (specification/descriptor.md 8-10)."""
 
 from functools import partial
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Electronic configurations of the elements as vectors of +-1 (spec descriptor.md 4.1)."""
+"""Electronic configurations of the elements as vectors of +-1 (specification/descriptor.md 4.1)."""
 
 import numpy as np
 

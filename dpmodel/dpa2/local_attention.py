@@ -1,4 +1,4 @@
-"""Attention of a center to its neighbors, on the single-atom representation g1 (spec descriptor.md 9.2.3).
+"""Attention of a center to its neighbors, on the single-atom representation g1 (specification/descriptor.md 9.2.3).
 
 Keys and values are linear in the neighbors' g1: the query is carried to g1 instead, and the
 weighted neighbors are summed before the value map.  No key and no value is ever made for an edge.

@@ -1,4 +1,4 @@
-"""deepmd-kit's own interface: extended coordinates and a padded list of neighbors (spec descriptor.md 1, 2.4).
+"""deepmd-kit's own interface: extended coordinates and a padded list of neighbors (specification/descriptor.md 1, 2.4).
 
 It is what people compare against, so it takes and gives arrays of any library, and derivatives pass through.
 """

@@ -1,4 +1,4 @@
-"""Attention among the neighbors of a center, on the pair representation g2 (spec descriptor.md 9.2.4).
+"""Attention among the neighbors of a center, on the pair representation g2 (specification/descriptor.md 9.2.4).
 
 Queries and keys meet only in ``q_j . k_k = g2_j M g2_k`` with ``M = Wq Wk^T / sqrt(d)``, and values only in
 front of the head map, so the pairs of matrices are multiplied first: exact, and half of the work on edges.

@@ -1,4 +1,4 @@
-"""repformer: layers that refine atoms (g1), pairs (g2) and their directions (h2) together (spec descriptor.md 9).
+"""repformer: layers that refine atoms (g1), pairs (g2) and directions (h2) together (specification/descriptor.md 9).
 
 Every update of a layer is computed from the layer's input; the last layer updates g1 alone.
 """
@@ -112,7 +112,7 @@ class RepformerLayer:
         return self.combine(g2_terms, self.g2_residual), self.combine(h2_terms, self.h2_residual)
 
     def combine(self, terms: list[Array], residual: tuple[Array, ...]) -> Array:
-        """The update styles of spec descriptor.md 9.2.5."""
+        """The update styles of specification/descriptor.md 9.2.5."""
         first, rest = terms[0], terms[1:]
         if not rest:
             return first

@@ -1,4 +1,4 @@
-"""repinit: the first description of an atom, from all its neighbors (spec descriptor.md 5).
+"""repinit: the first description of an atom, from all its neighbors (specification/descriptor.md 5).
 
 The dense layout of deepmd-kit visits empty slots too, and where the mean is not zero they
 contribute.  Those of a center are all alike, so they are one more slot here, counted ``n_pad`` times.

@@ -1,4 +1,4 @@
-"""Settings of the DPA-2 descriptor (spec descriptor.md 13), in the names of deepmd-kit's input file."""
+"""Settings of the DPA-2 descriptor (specification/descriptor.md 13), in the names of deepmd-kit's input file."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -37,7 +37,7 @@ class RepinitSettings(Settings):
     )
     three_body_sel: Selection = setting(40, "Number of nearest neighbors of the three-body block.", unit="atoms")
 
-    # Attention among the neighbors (spec descriptor.md 6): deepmd-kit has it in DPA-1 only.
+    # Attention among the neighbors (specification/descriptor.md 6): deepmd-kit has it in DPA-1 only.
     attn_layer: int = setting(0, "Number of attention layers.", sparse=True, ge=0)
     attn: Count = setting(128, "Hidden width of the attention.", sparse=True)
     attn_dotr: bool = setting(

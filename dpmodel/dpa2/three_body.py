@@ -1,4 +1,4 @@
-"""The three-body block: pairs of neighbors seen from a center (spec descriptor.md 7)."""
+"""The three-body block: pairs of neighbors seen from a center (specification/descriptor.md 7)."""
 
 from dpmodel.dpa2.neighborhood import Neighborhood
 from dpmodel.dpa2.repinit import EnvironmentEmbedding

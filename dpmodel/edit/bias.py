@@ -1,4 +1,4 @@
-"""The energy that each atom of a type has in any case: fitted to data, or given (spec training.md 7.5)."""
+"""The energy that each atom of a type has in any case: fitted to data, or given (specification/training.md 7.5)."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Building tables from networks (spec compression.md 2, 3, 6)."""
+"""Building tables from networks (specification/compression.md 2, 3, 6)."""
 
 from collections.abc import Iterator
 from dataclasses import replace

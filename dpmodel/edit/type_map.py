@@ -1,4 +1,4 @@
-"""Another list of types: elements added, dropped, put in another order (spec training.md 8.3)."""
+"""Another list of types: elements added, dropped, put in another order (specification/training.md 8.3)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

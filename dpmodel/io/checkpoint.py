@@ -1,4 +1,4 @@
-"""PyTorch checkpoints of deepmd-kit, to and from the tree of its other files (spec serialization.md 7-9).
+"""PyTorch checkpoints of deepmd-kit, to and from the tree of its other files (specification/serialization.md 7-9).
 
 Settings give the description of the tree (``dpmodel.io.template``); where the description has an array,
 the checkpoint has a tensor whose name follows from the place by one table.
@@ -201,7 +201,7 @@ class _Loader:
         return self.tensors[name]
 
     def compressed(self, prefix: str) -> dict[str, Any] | None:
-        """The tables of a compressed block (spec compression.md 7), None where they are absent or empty."""
+        """The tables of a compressed block (specification/compression.md 7), None where they are absent or empty."""
         types, info, data = (self.tensors.get(prefix + name, np.empty(0)) for name in TABLES)
         self.used.update(prefix + name for name in TABLES)
         if types.size == 0:

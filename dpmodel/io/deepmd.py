@@ -1,4 +1,4 @@
-"""Models from and to the trees of deepmd-kit's files (spec serialization.md 2-6)."""
+"""Models from and to the trees of deepmd-kit's files (specification/serialization.md 2-6)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -136,7 +136,7 @@ def stored(leaf: Leaf, value: np.ndarray) -> np.ndarray:
 
 
 def with_tables(model: Model, tree: Mapping[str, Any], reader: Reader) -> Model:
-    """``model`` with room for the tables of a compressed file, ``tree`` its descriptor (spec compression.md 7)."""
+    """``model`` with room for the tables of a compressed descriptor ``tree`` (specification/compression.md 7)."""
 
     def near(of: EnvironmentEmbedding, key: str) -> EnvironmentEmbedding:
         if not isinstance(tree.get(key), dict) or tree[key].get("compress") is None:

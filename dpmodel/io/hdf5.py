@@ -1,4 +1,4 @@
-"""The ``.dp`` container: one JSON attribute and plain datasets in an HDF5 file (spec serialization.md 1.2)."""
+"""The ``.dp`` container: one JSON attribute and plain datasets in an HDF5 file (specification/serialization.md 1.2)."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""deepmd-kit's layout of a model, with a name where each array goes (spec serialization.md 2-5).
+"""deepmd-kit's layout of a model, with a name where each array goes (specification/serialization.md 2-5).
 
 One description serves both directions: to write, every ``Leaf`` is replaced by its array; to read,
 the description and the file are walked together.
@@ -306,7 +306,7 @@ class Descriptor:
         return tree
 
 
-# version, name of the output and further keys of each head (spec serialization.md 5)
+# version, name of the output and further keys of each head (specification/serialization.md 5)
 FITTINGS = {
     "ener": (4, "energy", ("atom_ener", "dim_out")),
     "dipole": (4, "dipole", ("embedding_width", "r_differentiable", "c_differentiable")),

@@ -1,4 +1,4 @@
-"""The text containers: YAML as deepmd-kit writes it, and the same tree in JSON (spec serialization.md 1.3)."""
+"""The text containers: YAML as deepmd-kit writes it, and the same tree in JSON (specification/serialization.md 1.3)."""
 
 import json
 from pathlib import Path

@@ -19,7 +19,7 @@ def map_leaves(tree: Any, leaf: Leaf, file: str, path: str = "", flagged: bool =
     """A copy of ``tree`` with ``leaf(value, flagged, place)`` in the place of every leaf.
 
     ``flagged`` tells that the leaf lies below a key ``@variables``, where everything but null is an array
-    (spec serialization.md 1.2).  A mapping marked ``@is_variable``, an array in text form, is a leaf.
+    (specification/serialization.md 1.2).  A mapping marked ``@is_variable``, an array in text form, is a leaf.
     """
     if depth > MAX_DEPTH:
         raise FileError(f"{file}: {path[:200]}...: expected at most {MAX_DEPTH} levels, found more")

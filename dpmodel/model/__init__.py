@@ -1,1 +1,1 @@
-"""Models: a descriptor and a fitting net, and what is derived from them (spec model.md)."""
+"""Models: a descriptor and a fitting net, and what is derived from them (specification/model.md)."""

@@ -1,4 +1,4 @@
-"""Fitting nets: from the description of an atom to its share of a property (spec model.md 2.3, 5)."""
+"""Fitting nets: from the description of an atom to its share of a property (specification/model.md 2.3, 5)."""
 
 from dpmodel.dpa2.descriptor import Description
 from dpmodel.graph import Graph

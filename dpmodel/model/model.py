@@ -1,4 +1,4 @@
-"""The atomic model: descriptor, fitting net, bias and mask (spec model.md 3)."""
+"""The atomic model: descriptor, fitting net, bias and mask (specification/model.md 3)."""
 
 from dpmodel.dpa2.descriptor import DPA2
 from dpmodel.execution import Execution

@@ -1,4 +1,4 @@
-"""Energy, forces, virial and Hessian, defined once (spec model.md 4)."""
+"""Energy, forces, virial and Hessian, defined once (specification/model.md 4)."""
 
 from typing import Any, NamedTuple
 

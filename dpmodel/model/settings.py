@@ -1,4 +1,7 @@
-"""Settings of a model (spec training.md 1.1, 1.3; model.md 2.1, 5), in the names of deepmd-kit's input file."""
+"""Settings of a model, in the names of deepmd-kit's input file.
+
+See specification/training.md 1.1, 1.3 and specification/model.md 2.1, 5.
+"""
 
 from collections import Counter
 from collections.abc import Iterator

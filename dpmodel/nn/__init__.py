@@ -1,4 +1,4 @@
-"""Elementary networks (spec model.md 1)."""
+"""Elementary networks (specification/model.md 1)."""
 
 from dpmodel.nn.layers import MLP, LayerNorm, Linear, joint
 from dpmodel.nn.table import Table, TypeTable

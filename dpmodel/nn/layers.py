@@ -1,4 +1,4 @@
-"""Linear layers, networks of them, and layer normalization (spec model.md 1)."""
+"""Linear layers, networks of them, and layer normalization (specification/model.md 1)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -81,7 +81,7 @@ class MLP:
 
     @classmethod
     def embedding(cls, draw: Initializer, widths: Sequence[int], *, activation: str, time_step: bool) -> "MLP":
-        """The embedding net of spec model.md 1.2: every layer with bias, activation and shortcut."""
+        """The embedding net of specification/model.md 1.2: every layer with bias, activation and shortcut."""
         pairs = list(pairwise(widths))
         return cls(
             layers=tuple(
@@ -94,7 +94,7 @@ class MLP:
     def fitting(
         cls, draw: Initializer, widths: Sequence[int], n_out: int, *, activation: str, time_step: bool
     ) -> "MLP":
-        """The fitting net of spec model.md 1.3: an embedding net and one plain output layer."""
+        """The fitting net of specification/model.md 1.3: an embedding net and one plain output layer."""
         hidden = cls.embedding(draw, widths, activation=activation, time_step=time_step).layers
         return cls(layers=(*hidden, Linear.make(draw(f"layers.{len(hidden)}"), widths[-1], n_out)))
 

@@ -1,4 +1,4 @@
-"""An embedding net of one number as a table of fifth-order polynomials (spec compression.md 3, 4).
+"""An embedding net of one number as a table of fifth-order polynomials (specification/compression.md 3, 4).
 
 Between knots the interpolant is twice continuously differentiable; beyond them it goes on linearly.
 """
@@ -54,7 +54,7 @@ class Table:
 
 @module
 class TypeTable:
-    """The network of types alone, evaluated on all of them (spec compression.md 6): exact."""
+    """The network of types alone, evaluated on all of them (specification/compression.md 6): exact."""
 
     rows: Array = buffer("n_rows width")
     n_rows: int

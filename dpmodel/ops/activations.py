@@ -1,4 +1,4 @@
-"""Activation functions by the names deepmd-kit gives them (spec model.md 1.5)."""
+"""Activation functions by the names deepmd-kit gives them (specification/model.md 1.5)."""
 
 from collections.abc import Callable
 from functools import partial

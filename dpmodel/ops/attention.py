@@ -2,7 +2,7 @@
 
 deepmd-kit pads neighbor lists to ``nsel``; in smooth mode every empty slot has the logit ``-20``
 exactly, and so enters every denominator.  Here those slots are never visited: they are counted
-(spec descriptor.md 9.3).
+(specification/descriptor.md 9.3).
 """
 
 from dpmodel.ops.occupancy import slot_occupancy
@@ -26,7 +26,7 @@ def neighbor_weights(
 
     ``key`` and ``query`` are the switch (smooth) or 0/1 masks, broadcastable to the shape of ``logits``
     (``query=None``: the query is the center itself, weight 1).  With ``truncate=False`` more than ``n_slots`` keys
-    may be present and share the slots (spec descriptor.md 12).
+    may be present and share the slots (specification/descriptor.md 12).
 
     ``gate`` multiplies the logits before all else, ``factor`` the weights after it; they are smaller than the logits
     (one for all heads), so they are merged with the damping before they meet them.
@@ -54,7 +54,7 @@ def softmax(logits: Array, phantoms: int) -> Array:
 
 
 def crowded_softmax(logits: Array, key: Array, n_slots: int) -> Array:
-    """Softmax in which keys of weight ``key`` share ``n_slots`` slots smoothly (spec descriptor.md 12, item 3)."""
+    """Softmax in which keys of weight ``key`` share ``n_slots`` slots (specification/descriptor.md 12, item 3)."""
     xp = namespace(logits)
     theta = slot_occupancy(key, n_slots)
     top = xp.clip(_top(logits), -SHIFT, None)

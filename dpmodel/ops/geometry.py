@@ -1,4 +1,4 @@
-"""From edge vectors to environment rows (spec descriptor.md 3)."""
+"""From edge vectors to environment rows (specification/descriptor.md 3)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Statistics kept between runs, in deepmd-kit's layout: an HDF5 file or a folder (spec training.md 7.3).
+"""Statistics kept between runs, in deepmd-kit's layout: an HDF5 file or a folder (specification/training.md 7.3).
 
 Beside them stands what they were made from, which deepmd-kit does not keep: those of other data are noticed.
 """

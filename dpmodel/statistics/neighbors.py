@@ -1,4 +1,4 @@
-"""How many neighbors the training data have, and how close atoms come (spec training.md 7.4)."""
+"""How many neighbors the training data have, and how close atoms come (specification/training.md 7.4)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

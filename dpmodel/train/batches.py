@@ -1,4 +1,4 @@
-"""Which frames each step is given: a function of seed and step, the same on every backend (spec training.md 6)."""
+"""Which frames each step is given: a function of seed and step on every backend (specification/training.md 6)."""
 
 import warnings
 import zlib
@@ -46,7 +46,7 @@ class Batches:
 
     @property
     def epoch(self) -> int:
-        """Batches after which every system was seen once, on average (spec training.md 6.2)."""
+        """Batches after which every system was seen once, on average (specification/training.md 6.2)."""
         shares = zip(self.sources, self.probabilities, strict=True)
         return ceil(max(source.n_batches / p for source, p in shares if p > 0))
 
@@ -123,7 +123,7 @@ def _usable(system: System, data: DataSettings) -> Array:
 
 
 def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
-    """Frames in a batch of each system; 0 for those that a filter leaves out (spec training.md 6.1)."""
+    """Frames in a batch of each system; 0 for those that a filter leaves out (specification/training.md 6.1)."""
     given = data.batch_size
     if isinstance(given, int):
         return [given] * len(n_atoms)
@@ -146,7 +146,7 @@ def _shares(data: DataSettings, systems: Sequence[System], sizes: Sequence[int])
 
 
 def shares(data: DataSettings, n_batches: Array) -> Array:
-    """How often each system gives a batch, adding up to 1 (spec training.md 6.2)."""
+    """How often each system gives a batch, adding up to 1 (specification/training.md 6.2)."""
     if data.sys_probs is not None:
         return _fixed_shares(np.array(data.sys_probs), n_batches)
     if data.auto_prob == "prob_uniform":

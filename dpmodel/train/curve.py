@@ -1,4 +1,4 @@
-"""The learning curve ``lcurve.out``, in deepmd-kit's format (spec training.md 5.1)."""
+"""The learning curve ``lcurve.out``, in deepmd-kit's format (specification/training.md 5.1)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fine-tuning: a pretrained model, of other types perhaps, made ready for new data (spec training.md 8)."""
+"""Fine-tuning: a pretrained model, of other types perhaps, made ready for new data (specification/training.md 8)."""
 
 from collections.abc import Mapping
 from dataclasses import replace

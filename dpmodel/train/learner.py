@@ -173,7 +173,7 @@ def norm(values: Named) -> Array:
 
 
 def limited(gradients: Named, size: Array, most: Array) -> Named:
-    """``gradients``, of norm ``size``, scaled down to a norm of ``most`` (spec training.md 4)."""
+    """``gradients``, of norm ``size``, scaled down to a norm of ``most`` (specification/training.md 4)."""
     factor = namespace(size).clip(most / (size + 1e-6), None, 1.0)
     return {key: g * namespace(g).astype(factor, g.dtype) for key, g in gradients.items()}
 
@@ -209,7 +209,7 @@ def _frozen(descriptor: DPA2Settings, fitting: CommonFittingSettings, n_layers: 
     return [*layers, *([] if descriptor.trainable else ["descriptor."])]
 
 
-SHARED = {  # beginnings of paths that tasks share, by part and level (spec training.md 9.2)
+SHARED = {  # beginnings of paths that tasks share, by part and level (specification/training.md 9.2)
     ("descriptor", 0): ("descriptor.",),
     ("descriptor", 1): ("descriptor.type_embedding.",),
     ("fitting_net", 0): ("fitting.network.", "fitting.fparam_", "fitting.aparam_"),

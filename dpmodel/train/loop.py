@@ -1,4 +1,4 @@
-"""The training loop, the same for every backend (spec training.md 5)."""
+"""The training loop, the same for every backend (specification/training.md 5)."""
 
 import math
 import signal
@@ -232,7 +232,7 @@ def _over(now: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
-    """Steps of the run, from passes over the data if those are given (spec training.md 6.2, 9.3)."""
+    """Steps of the run, from passes over the data if those are given (specification/training.md 6.2, 9.3)."""
     training = script.training
     if isinstance(training, TrainingSettings) and training.numb_epoch is not None:
         return math.ceil(training.numb_epoch * data[SINGLE].train.epoch)

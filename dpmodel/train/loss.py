@@ -1,4 +1,4 @@
-"""How far predictions are from the labels (spec training.md 2), on any array library.
+"""How far predictions are from the labels (specification/training.md 2), on any array library.
 
 Every term is a sum over frames, atoms or components divided by how many there are in the whole batch.  The divisors
 come with the labels, so that a batch may be spread over processes: losses and gradients then add up.

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step (spec training.md 3)."""
+"""Learning rates as functions of the step (specification/training.md 3)."""
 
 from collections.abc import Callable
 from math import cos, exp, log, pi

@@ -1,4 +1,4 @@
-"""The whole input file (spec training.md 1, 9.1), brought to one form: single-task training is one task."""
+"""The whole input file (specification/training.md 1, 9.1), brought to one form: single-task training is one task."""
 
 import json
 import os
@@ -256,7 +256,7 @@ def _modern(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]]:
-    """The model section with names of shared parts replaced by the parts, and who shares them (spec training.md 9)."""
+    """The model section with shared parts for their names, and who shares them (specification/training.md 9)."""
     shared, branches = model.get("shared_dict") or {}, model["model_dict"]
     if not isinstance(shared, Mapping) or not isinstance(branches, Mapping):
         raise SettingError("model.model_dict and model.shared_dict should be sections {...}")

@@ -1,4 +1,4 @@
-"""Settings of learning rate, optimizer, loss and data (spec training.md 1), in the names of deepmd-kit's input file."""
+"""Settings of learning rate, optimizer, loss and data in deepmd-kit's names (specification/training.md 1)."""
 
 import re
 from collections.abc import Iterator
@@ -239,7 +239,7 @@ BatchSize = Annotated[
         }
     ),
 ]
-"""Frames in a batch, or the rule that gives it from the number of atoms (spec training.md 6.1)."""
+"""Frames in a batch, or the rule that gives it from the number of atoms (specification/training.md 6.1)."""
 
 
 _BLOCK = r"\s*\d+\s*:\s*\d+\s*:\s*\d+(\.\d*)?([eE][+-]?\d+)?\s*"

@@ -114,7 +114,7 @@ def draw(settings: ModelSettings, seed: int) -> Model:
 
 
 def with_case(model: Model, number: int, of: int) -> Model:
-    """``model`` with the one-hot vector of its task, if it has one and is one of several (spec training.md 9.4)."""
+    """``model`` with the one-hot vector of its task, if it is one of several (specification/training.md 9.4)."""
     if model.fitting.case is None or of == 1:
         return model
     case = np.zeros_like(model.fitting.case)
@@ -129,7 +129,7 @@ def model_file(model: Model, settings: ModelSettings, found: NeighborStatistics 
 
 
 def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
-    """How often each task has its turn, up to a common factor (spec training.md 9.3)."""
+    """How often each task has its turn, up to a common factor (specification/training.md 9.3)."""
     if not isinstance(script.settings, MultiScript):
         return {SINGLE: 1.0}
     training = script.settings.training
@@ -141,7 +141,7 @@ def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
 
 
 def _together(samples: dict[str, Statistics], script: Script, shares: Mapping[str, float]) -> dict[str, Statistics]:
-    """Statistics of what tasks share are taken over all of their data (spec training.md 9.2)."""
+    """Statistics of what tasks share are taken over all of their data (specification/training.md 9.2)."""
     for link in script.links:
         members = [task for task, level in link.members if level == 0]
         mine = {task: samples[task] for task in members}

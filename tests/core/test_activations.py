@@ -1,4 +1,4 @@
-"""Activation functions (spec model.md 1.5), by formulas of the standard library and by derivatives."""
+"""Activation functions (specification/model.md 1.5), by formulas of the standard library and by derivatives."""
 
 from collections.abc import Callable
 from math import erf, exp, inf, log1p, pi, sqrt, tanh

@@ -24,7 +24,7 @@ with np.load(HERE / "dpa1_attention.npz") as stored:
 NAMES = sorted(key.removesuffix("/settings") for key in DPA1 if key.endswith("/settings"))
 
 
-# --- DPA-1 (spec descriptor.md 6) ---
+# --- DPA-1 (specification/descriptor.md 6) ---
 
 
 def dpa1(name: str) -> ModelFile:
@@ -64,7 +64,7 @@ def test_the_dense_evaluation_is_deepmd_kits_dpa1(name: str) -> None:
             np.testing.assert_allclose(found, DPA1[f"{name}/descriptor"][f, i], rtol=1e-12, atol=1e-12)
 
 
-# --- the softmax itself (spec descriptor.md 9.3) ---
+# --- the softmax itself (specification/descriptor.md 9.3) ---
 
 
 def padded(logits: np.ndarray, key: np.ndarray, n_slots: int) -> np.ndarray:

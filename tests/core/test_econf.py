@@ -1,4 +1,4 @@
-"""Electronic configurations of the elements (spec descriptor.md 4.1)."""
+"""Electronic configurations of the elements (specification/descriptor.md 4.1)."""
 
 import hashlib
 

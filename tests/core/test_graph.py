@@ -63,7 +63,7 @@ def random_frames(rng, sizes, cell=6.0):
 @overflow
 @pytest.mark.parametrize("name", MIXED)
 def test_neighbors_are_those_of_the_reference(name):
-    """spec descriptor.md 2: the reference's own lists, and how many of them its repformer sees"""
+    """specification/descriptor.md 2: the reference's own lists, and how many of them its repformer sees"""
     io, selection = case(name)
     graph = build_graph(frames_of(io), selection)
     vectors = vectors_of(graph, flat_positions(frames_of(io)))
@@ -269,7 +269,7 @@ def test_the_nearest_are_kept():
 
 
 def test_excluded_pairs_leave_no_hole_and_are_not_replaced():
-    """spec descriptor.md 2.3: excluded after the widest list was truncated, before the others are"""
+    """specification/descriptor.md 2.3: excluded after the widest list was truncated, before the others are"""
     assert seen_by_atom_0([0, 1, 0, 0, 0], pair_exclude=((1, 0),)) == [[2, 3], [2, 3]]
     assert seen_by_atom_0([0, 1, 0, 0, 0], pair_exclude=((0, 1),)) == [[2, 3], [2, 3]]
     assert seen_by_atom_0([0, 1, 0, 0, 0], pair_exclude=((1, 1),)) == [[1, 2, 3], [1, 2]]

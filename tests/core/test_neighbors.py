@@ -122,7 +122,7 @@ def test_directions_that_do_not_repeat_need_no_vector():
 
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1 / 3, 12.345])
 def test_an_edge_as_long_as_the_cutoff_is_kept(offset):
-    """spec descriptor.md 14.15, wherever rounding puts the last digit"""
+    """specification/descriptor.md 14.15, wherever rounding puts the last digit"""
     x = np.full((1, 3), offset)
     assert len(neighbor_list(x, np.eye(3) * 0.7, PERIODIC, 0.7).center) == 6
     x = np.array([[0, 0, 0], [0.6, 0, 0.8]]) * 3.1 + offset

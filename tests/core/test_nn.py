@@ -1,4 +1,4 @@
-"""Elementary networks (spec model.md 1), number by number."""
+"""Elementary networks (specification/model.md 1), number by number."""
 
 from math import sqrt, tanh
 

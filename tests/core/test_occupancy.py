@@ -1,4 +1,4 @@
-"""How keys share slots when there are more of them (spec descriptor.md 12): an equation solved by its formula."""
+"""How more keys than slots share them (specification/descriptor.md 12): an equation solved by its formula."""
 
 import numpy as np
 import pytest

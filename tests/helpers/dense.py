@@ -1,7 +1,7 @@
 """The DPA-2 descriptor as the specification writes it: one center at a time, every one of the ``nsel`` slots visited.
 
 Slow, plain NumPy, and independent of dpmodel except that it reads the arrays of its modules: neighbors by brute force,
-padding as padding, no closed form for empty slots, products in the order of the text (spec descriptor.md).
+padding as padding, no closed form for empty slots, products in the order of the text (specification/descriptor.md).
 """
 
 from typing import Any, NamedTuple

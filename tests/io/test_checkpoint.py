@@ -38,7 +38,7 @@ def test_the_tree_is_deepmd_kits_own_key_by_key_and_bit_for_bit(checkpoint, conv
 
 
 def test_compressed_torchscript():
-    """Like the uncompressed model, plus its tables (spec compression.md 7)."""
+    """Like the uncompressed model, plus its tables (specification/compression.md 7)."""
     tree, plain = read_checkpoint(TRAINED / "strip_c.pth"), read_tree(TRAINED / "strip.dp")
     compress = tree["model"]["descriptor"]["repinit_variable"].pop("compress")
     assert tree["model"]["descriptor"]["@version"] == 4

@@ -25,7 +25,7 @@ random_trees = settings(max_examples=60, deadline=None, suppress_health_check=[H
 
 
 def spec_dp(path: Path) -> Any:
-    """What spec serialization.md 1.2 says a reader does, and no more."""
+    """What specification/serialization.md 1.2 says a reader does, and no more."""
 
     def walk(value, flagged):
         if isinstance(value, dict):

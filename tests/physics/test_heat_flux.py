@@ -125,7 +125,7 @@ def test_two_cells_carry_twice_as_much() -> None:
 
 
 def test_a_molecule_has_the_flux_of_the_dense_split() -> None:
-    """Without images the virial's split by origin is right: J = -sum_m W_m v_m (spec model.md 4.4)."""
+    """Without images the virial's split by origin is right: J = -sum_m W_m v_m (specification/model.md 4.4)."""
     chosen = potential(KINDS[2])
     frame = random_frames(chosen.settings, 5, n=6, periodic=False)
     v = np.random.default_rng(5).normal(size=(6, 3))

@@ -26,7 +26,7 @@ def rotation(seed: int, *, mirrored: bool = False) -> np.ndarray:
 
 
 def leaks(settings: ModelSettings) -> bool:
-    """Whether empty slots contribute, which depends on the type of a frame's first atom (spec descriptor.md 5.4)."""
+    """Whether empty slots contribute by the type of a frame's first atom (specification/descriptor.md 5.4)."""
     return settings.descriptor.padding_leak and not settings.descriptor.repinit.set_davg_zero
 
 

@@ -1,4 +1,4 @@
-"""Batch sizes, shares and the order of frames (spec training.md 6)."""
+"""Batch sizes, shares and the order of frames (specification/training.md 6)."""
 
 import shutil
 from collections import Counter

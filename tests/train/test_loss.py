@@ -1,4 +1,4 @@
-"""Losses against formulas written out atom by atom (spec training.md 2), on frames of different size."""
+"""Losses against formulas written out atom by atom (specification/training.md 2), on frames of different size."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Schedules against the formulas of spec training.md 3, and against a real learning curve."""
+"""Schedules against the formulas of specification/training.md 3, and against a real learning curve."""
 
 from math import cos, floor, log, pi
 
