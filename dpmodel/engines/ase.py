@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, register_calculator_class
 from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
+from ase.units import fs
 
 from dpmodel.data.graph import build_graph, candidates
 from dpmodel.data.neighbors import Pairs
@@ -23,7 +24,7 @@ from dpmodel.data.structure import Structure
 from dpmodel.engines.deviation import force_deviation, summary, virial_deviation
 from dpmodel.engines.warn_once import WarnOnce
 from dpmodel.errors import InputError
-from dpmodel.evaluator import Prediction, Wants
+from dpmodel.evaluator import HeatFlux, Prediction, Wants
 from dpmodel.potential import Potential, load
 
 Source = str | PathLike[str] | Potential
@@ -118,6 +119,16 @@ class DPCalculator(Calculator):
         if "descriptor" in properties:
             lead, frame = self.potentials[0], self._structure(self.potentials[0])
             self.results["descriptor"] = lead.describe(frame.positions, frame.types, frame.cell, pbc=frame.pbc)[0]
+
+    def heat_flux(self, atoms: Atoms) -> HeatFlux:
+        """The heat flux of ``atoms`` with their velocities and masses by the first model; eV angstrom/fs.
+
+        See ``Potential.heat_flux``.  ``DPCalculator.results`` stay as they are.
+        """
+        lead = self.potentials[0]
+        frame = lead.structure(atoms)
+        speeds = atoms.get_velocities() * fs
+        return lead.evaluator.heat_flux([frame], speeds[None], atoms.get_masses()[None])
 
     def export_properties(self) -> Properties:
         """``results`` without those that ASE has no name for."""

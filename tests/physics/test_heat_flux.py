@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.units import fs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpmodel import load
 from dpmodel.backend import Engine
+from dpmodel.engines.ase import DPCalculator
 from dpmodel.errors import InputError
 from dpmodel.evaluator import KINETIC
 from dpmodel.model.settings import ModelSettings
@@ -201,3 +204,16 @@ def test_types_that_are_no_elements_need_masses() -> None:
 def test_velocities_are_checked(velocities: Any) -> None:
     with pytest.raises(InputError, match="velocities"):
         potential({}).heat_flux(np.eye(3)[:2], [0, 1], None, velocities, masses=[1.0, 1.0])
+
+
+def test_ase_has_other_units_and_its_own_masses() -> None:
+    atoms = Atoms("OH2", 1.1 * np.eye(3), cell=3.3 * np.eye(3) + 0.2, pbc=True)
+    atoms.set_masses([16.0, 1.0, 2.0])  # one hydrogen is a deuterium
+    atoms.set_velocities(np.random.default_rng(1).normal(size=(3, 3)))
+    calculator = DPCalculator(potential({}))
+    momenta, energy = atoms.get_momenta(), calculator.potentials[0].evaluate(atoms.positions, [0, 1, 1], atoms.cell[:])
+    each = energy.atom_energy[0] + 0.5 * (momenta**2).sum(axis=1) / atoms.get_masses()
+    flux = calculator.heat_flux(atoms)
+    np.testing.assert_allclose(flux.convective[0], each @ atoms.get_velocities() * fs, rtol=1e-7)
+    plain = calculator.potentials[0].heat_flux(atoms.positions, [0, 1, 1], atoms.cell[:], atoms.get_velocities() * fs)
+    np.testing.assert_allclose(flux.virial, plain.virial, rtol=1e-12)
