@@ -35,15 +35,24 @@ class Fitting:
 
     def __call__(self, description: Description, graph: Graph) -> Array:
         """(N, ...) output of each atom, before the bias of the atomic model: float64 from where the network ends."""
+        last = self.network.layers[-1]
+        y = last(self.features(description, graph))
+        if self.minus_vacuum and last.bias is not None:
+            y = y - last.bias
+        types = graph.types[: shape(y)[0]]
+        y = cast(y, "float64") + of_type(self.bias, types)
+        return HEADS[self.kind].shape(self, y, cast(description.rot_mat, "float64"), types)
+
+    def features(self, description: Description, graph: Graph) -> Array:
+        """(N, n_hidden) the last hidden layer, in which the output is linear; less that of an atom in vacuum if the
+        output is."""
         d = cast(description.descriptor, self.network.layers[0].weight.dtype)
         xp = namespace(d)
         extra = self.parameters(graph, d)
-        y = self.network(xp.concat([d, *extra], axis=-1))
+        f = self.network.hidden(xp.concat([d, *extra], axis=-1))
         if self.minus_vacuum:
-            y = y - self.network(xp.concat([d * 0.0, *extra], axis=-1))
-        types = graph.types[: shape(d)[0]]
-        y = cast(y, "float64") + of_type(self.bias, types)
-        return HEADS[self.kind].shape(self, y, cast(description.rot_mat, "float64"), types)
+            f = f - self.network.hidden(xp.concat([d * 0.0, *extra], axis=-1))
+        return f
 
     def parameters(self, graph: Graph, d: Array) -> list[Array]:
         """Frame parameters, atomic parameters and the case embedding, as columns for every atom."""

@@ -37,6 +37,11 @@ def describe(model: Model, graph: Graph, positions: Array, execution: Execution 
     return model.descriptor(graph, edge_vectors(graph, positions), execution)
 
 
+def features(model: Model, graph: Graph, positions: Array, execution: Execution | None = None) -> Array:
+    """The last hidden layer of the fitting net of each center, (N, n_hidden); dimensionless."""
+    return model.fitting.features(describe(model, graph, positions, execution), graph)
+
+
 def predict(
     model: Model, graph: Graph, positions: Array, grad_and_aux: GradAndAux, execution: Execution | None = None
 ) -> EnergyForces:

@@ -103,6 +103,10 @@ class MLP:
             x = layer(x)
         return x
 
+    def hidden(self, x: Array) -> Array:
+        """What the last layer is given."""
+        return MLP(layers=self.layers[:-1])(x)
+
 
 def joint(net: MLP, x: Array, tables: Sequence[tuple[Array, Array]]) -> Array:
     """``net([x, f_1, f_2, ...])`` with ``x`` (..., 1) and ``f_p = gather(table_p, index_p)``.
