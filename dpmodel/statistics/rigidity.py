@@ -1,0 +1,94 @@
+"""Uncertainty from the last layer (Bigi, Chong, Ceriotti and Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024).
+
+The energy of a frame is linear in ``F``, the sum of the last hidden layer over its atoms.  As for any linear fit, what
+the training frames say of a new one is ``F^T (C + s I)^-1 F`` with ``C`` the sum of ``F F^T`` over them, per atom each;
+times ``alpha^2`` it is the variance of the energy, and with the layer of one atom that of its energy.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dpmodel.errors import FileError, InputError
+from dpmodel.xp import Array
+
+ENTRY = "last_layer_rigidity"  # beside the model in a file
+SCAN = np.logspace(-12, 2, 141)  # of s, in units of the mean eigenvalue of C
+
+
+@dataclass(frozen=True, eq=False)
+class Rigidity:
+    """How well the data determine the last layer of a model."""
+
+    covariance: Array  # (d, d) C
+    regularizer: float  # s
+    alpha: float  # eV
+
+    @cached_property
+    def _basis(self) -> Array:
+        """(d, d) whose product with features has the variance as its square."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return vectors * (self.alpha / np.sqrt(np.maximum(values, 0.0) + self.regularizer))
+
+    def deviation(self, features: Array) -> Array:
+        """Standard deviations (...), eV, of energies that are linear in ``features`` (..., d)."""
+        return np.linalg.norm(features @ self._basis, axis=-1)
+
+    def entry(self) -> dict[str, Any]:
+        """The section of a model file."""
+        return {
+            "@variables": {"covariance": self.covariance},
+            "regularizer": self.regularizer,
+            "alpha": self.alpha,
+        }
+
+    @classmethod
+    def of_entry(cls, entry: Any, n_features: int, where: str) -> "Rigidity":
+        """The inverse of ``entry``.  Raises FileError for anything else."""
+        try:
+            covariance = np.asarray(entry["@variables"]["covariance"], dtype=np.float64)
+            numbers = float(entry["regularizer"]), float(entry["alpha"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise FileError(f"{where}: expected covariance, regularizer and alpha, found {error!r} amiss") from None
+        if covariance.shape != (n_features, n_features) or not np.isfinite(covariance).all() or not min(numbers) > 0:
+            raise FileError(f"{where}: expected a finite covariance {(n_features, n_features)} and positive numbers")
+        return cls(covariance, *numbers)
+
+
+def calibrated(covariance: Array, features: Array, residuals: Array) -> Rigidity:
+    """The rigidity whose ``s`` and ``alpha`` make frames that were not trained on the likeliest.
+
+    ``features`` (nf, d) and ``residuals`` (nf,) of their energies (eV), both per atom.  The likelihood is Gaussian; for
+    every ``s`` the best ``alpha`` is known.
+    """
+    if len(residuals) < 2:
+        raise InputError(
+            f"a calibration needs at least 2 frames with energies that were not trained on, got {len(residuals)}"
+        )
+    values, vectors = np.linalg.eigh(covariance)
+    along = (features @ vectors) ** 2
+    scale = max(float(np.trace(covariance)) / len(covariance), np.finfo(float).tiny)
+
+    def candidate(s: float) -> tuple[float, float, float]:
+        q = along @ (1.0 / (np.maximum(values, 0.0) + s))
+        alpha2 = float(np.mean(residuals**2 / q))
+        return float(np.mean(np.log(alpha2 * q))), s, float(np.sqrt(alpha2))
+
+    _, s, alpha = min(candidate(float(s)) for s in scale * SCAN)
+    return Rigidity(covariance, s, alpha)
+
+
+def coverage(residuals: Array, deviations: Array, expected: Array) -> Array:
+    """The share of ``residuals`` within the central interval of probability ``expected`` (k,), of Gaussians."""
+    from statistics import NormalDist
+
+    widths = np.array([NormalDist().inv_cdf(0.5 + 0.5 * p) for p in expected])
+    return np.mean(np.abs(residuals)[:, None] <= widths * deviations[:, None], axis=0)
+
+
+def miscalibration_area(residuals: Array, deviations: Array) -> float:
+    """The area between the curve of shares and the diagonal: 0 if calibrated, 0.5 at worst."""
+    expected = np.linspace(0.005, 0.995, 100)
+    return float(np.mean(np.abs(coverage(residuals, deviations, expected) - expected)))

@@ -1,0 +1,85 @@
+"""Uncertainties from the last layer, against dense linear algebra and against Gaussian processes that are known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpmodel.errors import FileError, InputError
+from dpmodel.statistics.rigidity import Rigidity, calibrated, coverage, miscalibration_area
+from random_models import examples
+
+
+@examples(20)
+@given(st.integers(1, 12), st.integers(0, 2**16), st.floats(1e-6, 10.0), st.floats(1e-3, 10.0))
+def test_deviation_is_the_quadratic_form(d: int, seed: int, s: float, alpha: float) -> None:
+    rng = np.random.default_rng(seed)
+    training, f = rng.normal(size=(20, d)), rng.normal(size=(3, 2, d))
+    covariance = training.T @ training
+    inverse = np.linalg.inv(covariance + s * np.eye(d))
+    expected = alpha * np.sqrt(np.einsum("abi,ij,abj->ab", f, inverse, f))
+    np.testing.assert_allclose(Rigidity(covariance, s, alpha).deviation(f), expected, rtol=1e-9)
+
+
+def test_what_was_seen_often_is_certain() -> None:
+    """n frames along one feature and none along the other: 1/sqrt(n + s) and 1/sqrt(s)."""
+    rigidity = Rigidity(np.diag([100.0, 0.0]), 0.5, 3.0)
+    np.testing.assert_allclose(rigidity.deviation(np.eye(2)), 3.0 / np.sqrt([100.5, 0.5]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.01, 1.0])
+def test_calibration_finds_the_deviation_of_a_linear_model(noise: float) -> None:
+    """Least squares on noisy numbers: the errors of new ones are what the calibrated rigidity says they are.
+
+    The weights are drawn with deviation 1, so that the true s is noise^2.
+    """
+    rng, d = np.random.default_rng(1), 10
+    scales = np.logspace(0, -2, d)
+    training, valid, test = (rng.normal(size=(n, d)) * scales for n in (40, 3000, 3000))
+    weights = rng.normal(size=d)
+    y = training @ weights + noise * rng.normal(size=40)
+    fitted = np.linalg.solve(training.T @ training + noise**2 * np.eye(d), training.T @ y)
+    rigidity = calibrated(training.T @ training, valid, valid @ (fitted - weights))
+    residuals, deviations = test @ (fitted - weights), rigidity.deviation(test)
+    within = coverage(residuals, deviations, np.array([0.68, 0.95]))
+    assert abs(within - [0.68, 0.95]).max() < 0.12
+    assert miscalibration_area(residuals, deviations) < 0.1
+    wild = miscalibration_area(residuals, 10.0 * deviations)
+    assert wild > 3 * miscalibration_area(residuals, deviations)
+
+
+def test_likelihood_is_largest() -> None:
+    rng = np.random.default_rng(2)
+    training, valid = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
+    residuals = 0.1 * rng.normal(size=50)
+
+    def log_likelihood(r: Rigidity) -> float:
+        sigma = r.deviation(valid)
+        return float(-np.sum(np.log(sigma) + 0.5 * (residuals / sigma) ** 2))
+
+    best = calibrated(training.T @ training, valid, residuals)
+    for alpha, s in ((1.05, 1.0), (0.95, 1.0), (1.0, 2.0), (1.0, 0.5)):
+        other = Rigidity(best.covariance, best.regularizer * s, best.alpha * alpha)
+        assert log_likelihood(other) < log_likelihood(best) + 1e-9
+
+
+def test_shares_of_gaussians() -> None:
+    z = np.random.default_rng(3).normal(size=200_000)
+    ones = np.ones(len(z))
+    np.testing.assert_allclose(coverage(z, ones, np.array([0.5, 0.683, 0.954])), [0.5, 0.683, 0.954], atol=5e-3)
+    assert miscalibration_area(z, ones) < 5e-3
+    assert miscalibration_area(z, 1e-9 * ones) == pytest.approx(0.5, abs=1e-2)
+
+
+def test_entries_of_files() -> None:
+    rigidity = Rigidity(np.diag([2.0, 1.0]), 0.5, 3.0)
+    again = Rigidity.of_entry(rigidity.entry(), 2, "m.dp")
+    np.testing.assert_array_equal(again.deviation(np.eye(2)), rigidity.deviation(np.eye(2)))
+    for wrong, n in ((rigidity.entry(), 3), ({}, 2), (None, 2), (rigidity.entry() | {"alpha": -1.0}, 2)):
+        with pytest.raises(FileError, match=r"m\.dp: expected"):
+            Rigidity.of_entry(wrong, n, "m.dp")
+
+
+def test_one_frame_is_too_few() -> None:
+    with pytest.raises(InputError, match="at least 2 frames"):
+        calibrated(np.eye(2), np.ones((1, 2)), np.ones(1))
