@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +26,11 @@ from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.statistics.environment import statistics, with_statistics
+
+if TYPE_CHECKING:
+    from dpmodel.relax import Relaxation
+
+EV_PER_A3 = 160.21766208  # GPa
 
 
 def load(
@@ -284,6 +289,47 @@ class Potential:
                 done += part
                 bar.update(task, completed=len(done))
         return done
+
+    def relax_many(
+        self,
+        frames: Iterable[Any],
+        *,
+        cell: bool = False,
+        max_force: float = 0.01,
+        max_steps: int = 1000,
+        pressure: float = 0.0,
+        progress: bool = False,
+    ) -> list["Relaxation"]:
+        """Relaxations of structures of any size, ``ase.Atoms`` or ``dpmodel.Structure``, evaluated together.
+
+        Parameters
+        ----------
+        cell : bool
+            The cell of each, too, at ``pressure``.
+        max_force : float
+            eV/angstrom: a structure is done when no force is longer; those on the cell count, per atom.
+        max_steps : int
+            A structure that needs more stays where it is, not ``converged``.
+        pressure : float
+            GPa.
+        """
+        from dpmodel.relax import relax_many
+
+        given = [self._numbered(i, frame) for i, frame in enumerate(frames)]
+        for i, frame in enumerate(given):
+            if cell and not frame.pbc.all():
+                raise InputError(f"frame {i}: its cell cannot relax, for it is not periodic in all directions")
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+            task = bar.add_task("relaxed", total=len(given))
+            return relax_many(
+                given,
+                self.evaluate_many,
+                max_force=max_force,
+                max_steps=max_steps,
+                with_cell=cell,
+                pressure=pressure / EV_PER_A3,
+                watch=lambda done: bar.update(task, completed=done),
+            )
 
     def describe(self, positions: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
         """The descriptor of each atom, (nf, n, dim) float64, dimensionless; arguments as for ``evaluate``."""

@@ -20,7 +20,7 @@ FLOORS = (
     "data",
     "io evaluator statistics edit train testing",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
-    "dpmodel cli engines potential __main__",
+    "dpmodel cli engines potential relax __main__",
 )
 FLOOR = {
     part if part.startswith("dpmodel") else f"dpmodel.{part}": floor

@@ -18,7 +18,7 @@ from dpmodel.errors import DpmodelError, NeighborOverflowWarning
 
 app = group(
     {
-        "Use models": ["eval=evaluate", "lammps"],
+        "Use models": ["eval=evaluate", "relax", "lammps"],
         "Train models": ["train", "test=accuracy", "plot", "data", "schema"],
         "Look at models": ["show", "diff", "compare"],
         "Change models": ["convert", "compress", "change-bias", "change-type-map"],

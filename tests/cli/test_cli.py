@@ -259,3 +259,20 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert bad.returncode == 2
     assert bad.stdout == ""
     assert bad.stderr == "error: none[torch].xyz: there is no such file\n"
+
+
+def test_relax(command: Command, tmp_path: Path) -> None:
+    frames = [molecule("H2O") for _ in range(3)]
+    for i, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=i)
+    ase.io.write(tmp_path / "in.xyz", frames)
+    model, out = REFERENCE.parents[1] / "examples" / "water" / "water.dp", tmp_path / "out.xyz"
+    result = command("relax", model, tmp_path / "in.xyz", "-o", out, "--fmax", 0.05)
+    assert result.code == 0, result
+    assert "3 of 3 relaxed" in result.err
+    for i in range(3):
+        atoms = ase.io.read(out, i)
+        assert isinstance(atoms, Atoms)
+        assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 0.05
+    assert "exists already" in command.refuses("relax", model, tmp_path / "in.xyz", "-o", out)
+    assert "give --cell" in command.refuses("relax", model, tmp_path / "in.xyz", "-o", out, "-f", "--pressure", 1)
