@@ -23,6 +23,7 @@ from dpmodel.model.predict import (
     atomic_output,
     describe,
     edge_gradient,
+    features,
     hessian_product,
     predict,
 )
@@ -33,6 +34,7 @@ KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 
 Gauge = Literal["edges", "dense"]
+Layer = Literal["descriptor", "features"]
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,23 @@ class Evaluator:
             values["hessian"] = self._hessian(graph, positions, frames)
         return [Prediction(**_of_frame(values, f, frames)) for f in range(len(frames))]
 
-    def describe(self, frames: Sequence[Structure], *, strict: bool) -> np.ndarray:
-        """The descriptor of frames of the same size, (nf, n, dim) float64; zero for virtual atoms."""
-        parts = []
+    def describe(
+        self, frames: Sequence[Structure], *, strict: bool, layer: Layer = "descriptor"
+    ) -> Iterator[np.ndarray]:
+        """The descriptor of each atom, or the last hidden layer of the fitting net ("features"), frame by frame.
+
+        Arrays (n, dim) float64; zero for virtual atoms.
+        """
+        done = 0
         for batch in _batches(frames, BATCH):
-            graph, positions = build_graph(batch, self.selection, strict=strict), flat_positions(batch)
-            found = self.engine.numpy(self._call("describe", graph, positions).descriptor).astype(np.float64)
-            parts.append(found[: len(positions)].reshape(len(batch), -1, found.shape[-1]))
-        every = np.concatenate(parts)
-        every[np.stack([frame.types for frame in frames]) < 0] = 0.0
-        return every
+            graph = build_graph(batch, self.selection, strict=strict, first_frame=done)
+            done += len(batch)
+            rows = self.engine.numpy(self._call(layer, graph, flat_positions(batch))).astype(np.float64)
+            start = 0
+            for frame in batch:
+                mine = rows[start : start + len(frame.types)]
+                start += len(mine)
+                yield np.where(frame.types[:, None] < 0, 0.0, mine)
 
     def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
         """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
@@ -200,7 +209,8 @@ class Evaluator:
             return lambda s, graph, x: predict(rebuild(s), graph, x, grad, shared)
         functions: dict[str, Callable[..., Any]] = {
             "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, plain),
-            "describe": lambda s, graph, x: describe(rebuild(s), graph, x, plain),
+            "descriptor": lambda s, graph, x: describe(rebuild(s), graph, x, plain).descriptor,
+            "features": lambda s, graph, x: features(rebuild(s), graph, x, plain),
             "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
             "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
             "flux": lambda s, graph, x, v, owner: heat_flux(rebuild(s), graph, x, v, owner, grad, sloped),

@@ -334,7 +334,19 @@ class Potential:
     def describe(self, positions: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
         """The descriptor of each atom, (nf, n, dim) float64, dimensionless; arguments as for ``evaluate``."""
         frames = structures(positions, types, cell, pbc, type_map=self.type_map)
-        return self.evaluator.describe(frames, strict=self.strict)
+        return np.stack(list(self.evaluator.describe(frames, strict=self.strict)))
+
+    def features(
+        self, positions: Any, types: Any, cell: Any = None, *, pbc: Any = None, fparam: Any = None, aparam: Any = None
+    ) -> np.ndarray:
+        """The last hidden layer of the fitting net for each atom, (nf, n, dim) float64, in which the output is linear.
+
+        Arguments as for ``evaluate``.  With ``atom_ener`` in the settings, less the layer of an atom in vacuum.
+        """
+        frames = structures(
+            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
+        )
+        return np.stack(list(self.evaluator.describe(frames, strict=self.strict, layer="features")))
 
     def heat_flux(
         self,

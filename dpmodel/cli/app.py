@@ -18,8 +18,22 @@ from dpmodel.errors import DpmodelError, NeighborOverflowWarning
 
 app = group(
     {
-        "Use models": ["eval=evaluate", "relax", "lammps"],
-        "Train models": ["train", "test=accuracy", "plot", "data", "schema"],
+        "Use models": [
+            "eval=evaluate",
+            "describe",
+            "model-devi",
+            "label",
+            "relax",
+            "lammps",
+        ],
+        "Train models": [
+            "train",
+            "test=accuracy",
+            "plot",
+            "neighbor-stat",
+            "data",
+            "schema",
+        ],
         "Look at models": ["show", "diff", "compare"],
         "Change models": ["convert", "compress", "change-bias", "change-type-map"],
     },

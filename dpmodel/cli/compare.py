@@ -24,7 +24,7 @@ from rich.text import Text
 import dpmodel
 from dpmodel.backend import backend as find_backend
 from dpmodel.backend import installed
-from dpmodel.cli.evaluate import read_structures
+from dpmodel.cli.frames import read_structures
 from dpmodel.cli.options import Head, Index, Json, Model, Precision
 from dpmodel.data.structure import Structure
 from dpmodel.edit.verified_save import tolerance_of
@@ -256,7 +256,7 @@ def measure(potential: Potential, frames: list[Structure], name: str, right: Arr
     collected: dict[str, list[np.ndarray]] = {}
     for frame, p in zip(frames, predictions, strict=True):
         per_atom = None if p.energy is None else p.energy / len(frame.types)
-        described = potential.evaluator.describe([frame], strict=potential.strict)
+        (described,) = potential.evaluator.describe([frame], strict=potential.strict)
         values = {"energy/atom": per_atom, "forces": p.forces, "virial": p.virial, **p.outputs}
         for quantity, value in (values | {"descriptor": described}).items():
             if value is not None:

@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dpmodel.cli.frames import read_structures, structure_of
 from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, told
-from dpmodel.data.structure import Structure
-from dpmodel.errors import BackendError, InputError
+from dpmodel.errors import InputError
 from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
 from dpmodel.potential import Potential, load
@@ -42,30 +42,12 @@ def main(
     evaluate_file(potential, structure, output, index, told)
 
 
-def read_structures(path: Path, index: str = ":") -> list[Any]:
-    """The ``ase.Atoms`` in a file.  InputError if it cannot be read, BackendError if ASE is not installed."""
-    try:
-        import ase.io
-    except ModuleNotFoundError as error:
-        raise BackendError("reading structures needs ASE: pip install 'dpmodel[ase]'") from error
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    try:
-        frames = ase.io.read(path, index=index)
-    except Exception as error:  # ASE's readers raise whatever they meet
-        raise InputError(f"{path}: ASE cannot read structures {index!r} from it ({error})") from error
-    frames = frames if isinstance(frames, list) else [frames]
-    if not frames:
-        raise InputError(f"{path}: there are no structures {index!r} in it")
-    return frames
-
-
 def evaluate_file(potential: Potential, structure: Path, output: str, index: str, told: Console) -> None:
     """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
     import ase.io
 
     frames = read_structures(structure, index)
-    given = [_structure(potential, atoms, f"{structure}, frame {i}") for i, atoms in enumerate(frames)]
+    given = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
     try:
         predictions = potential.evaluate_many(given)
     except InputError as error:
@@ -79,13 +61,6 @@ def evaluate_file(potential: Potential, structure: Path, output: str, index: str
         with replacing(output) as file:
             file.write(text.getvalue().encode())
     told.print(table(frames, predictions))
-
-
-def _structure(potential: Potential, atoms: Any, where: str) -> Structure:
-    try:
-        return potential.structure(atoms)
-    except InputError as error:  # it was given one frame
-        raise InputError(f"{where}: {str(error).removeprefix('frame 0, ').removeprefix('frame 0: ')}") from None
 
 
 def with_results(atoms: Any, p: Prediction) -> Any:

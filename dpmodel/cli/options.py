@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 told = Console(stderr=True, highlight=False)  # what is said to people; results go to standard output
 
@@ -15,6 +16,10 @@ Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml, .dp.json, .
 Output = Annotated[Path, typer.Argument(help="The file to write (.dp, .yaml, .dp.json, .pt).", show_default=False)]
 Systems = Annotated[
     list[Path] | None, typer.Option("--system", "-s", help="Data: a system, or a folder with systems; repeatable.")
+]
+Structures = Annotated[
+    list[Path],
+    typer.Argument(help="Systems of data, folders with systems, or files that ASE reads.", show_default=False),
 ]
 Index = Annotated[str, typer.Option("--index", help="Frames, as ASE counts them: 0, -1, 10:20, ...")]
 Head = Annotated[
@@ -27,3 +32,8 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda:0, ...; 
 Precision = Annotated[
     Literal["float64", "float32"] | None, typer.Option("--precision", help="The file's if not given.")
 ]
+
+
+def progress() -> Progress:
+    """A bar on standard error, where that is a terminal."""
+    return Progress(console=told, transient=True, disable=not told.is_terminal)

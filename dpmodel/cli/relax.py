@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from dpmodel.cli.evaluate import read_structures, with_results
+from dpmodel.cli.evaluate import with_results
+from dpmodel.cli.frames import read_structures
 from dpmodel.cli.options import Backend, Device, Force, Head, Index, Model, told
 from dpmodel.errors import InputError
 from dpmodel.io.files import expect_free, replacing

@@ -13,7 +13,7 @@ BLOCK = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 16, "neuron": [4, 8], "axis_neur
 THREE = {"use_three_body": True, "three_body_neuron": [2, 4], "three_body_rcut": 3.0, "three_body_sel": 12}
 REFORM = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 12, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2}
 REFORM |= {"attn1_hidden": 4, "attn1_nhead": 1, "attn2_hidden": 4, "attn2_nhead": 1}
-DESCRIPTOR = {"type": "dpa2", "repinit": BLOCK | THREE, "repformer": REFORM}
+DESCRIPTOR: dict[str, Any] = {"type": "dpa2", "repinit": BLOCK | THREE, "repformer": REFORM}
 MODEL = {"type_map": ["O", "H"], "descriptor": DESCRIPTOR, "fitting_net": {"neuron": [6]}}
 TYPES = [0, 1, 1, 0, 1, 1]
 
