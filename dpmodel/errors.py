@@ -1,8 +1,18 @@
 """The errors a user of dpmodel can meet: each says where, what was expected, what came and what to do."""
 
 
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with line breaks and what a terminal takes for commands escaped, characters to ``keep`` apart."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
 class DpmodelError(ValueError):
-    """Base of every error that dpmodel raises on purpose."""
+    """Base of every error that dpmodel raises on purpose.  Messages quote files, so they are made ``printable``."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message), keep="\n"))
 
 
 class SettingError(DpmodelError):
@@ -10,7 +20,11 @@ class SettingError(DpmodelError):
 
 
 class FileError(DpmodelError):
-    """A file is damaged, foreign or disagrees with itself; the message names the file and the place in it."""
+    """A file is damaged, foreign or disagrees with itself; the message names file and place, in one line."""
+
+    def __init__(self, message: object = "") -> None:
+        one_line = str(message).replace(":\n  ", ": ").replace("\n  ", "; ")  # of a SettingError
+        super().__init__(printable(one_line))
 
 
 class InputError(DpmodelError):

@@ -37,7 +37,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from dpmodel.errors import SettingError
+from dpmodel.errors import SettingError, printable
 
 Problem = tuple[tuple[int | str, ...], str]
 
@@ -117,7 +117,7 @@ class Settings(BaseModel):
             with remarks_together():
                 return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"{_dotted(path, e['loc']) or 'input'} {e['msg']}" for e in error.errors()]
+            lines = [printable(f"{_dotted(path, e['loc']) or 'input'} {e['msg']}") for e in error.errors()]
         if len(lines) == 1:
             raise SettingError(lines[0])
         shown = lines if len(lines) <= MANY else [*lines[:MANY], f"and {len(lines) - MANY} more"]

@@ -30,6 +30,7 @@ from dpmodel.testing.cases import Case
 from dpmodel.testing.options import Space, section
 from dpmodel.testing.structures import example
 from dpmodel.xp import namespace
+from engine_lists import graph_from_lists
 
 # --- what is right ---
 
@@ -82,7 +83,6 @@ def with_energies(path: Path) -> Callable[..., Any]:
     engine = backend("numpy").engine()
 
     def function(coord: Any, types: Any, nlist: Any, mapping: Any) -> dict[str, Any]:
-        from dpmodel.data.lower import graph_from_lists
         from dpmodel.data.selection import selection
         from dpmodel.ops.arrays import gather
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 import dpmodel
 from dpmodel.cli.commands import group
 from dpmodel.cli.options import told
-from dpmodel.errors import DpmodelError, NeighborOverflowWarning
+from dpmodel.errors import DpmodelError, NeighborOverflowWarning, printable
 
 app = group(
     {
@@ -61,7 +61,7 @@ def _options(
 def _tell(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if issubclass(category, NeighborOverflowWarning):
         warnings.simplefilter("ignore", NeighborOverflowWarning)  # a trajectory would say it once a batch
-    told.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+    told.print(f"[yellow]warning:[/] {escape(printable(str(message)))}", soft_wrap=True)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dpmodel.cli.options import Head, Model
+from dpmodel.errors import printable
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import contents_of, read_model
 from dpmodel.model.settings import ModelSettings
@@ -28,7 +29,7 @@ def show_file(path: Path, head: str | None = None) -> Tree:
     """Settings, numbers of parameters and provenance of the model in ``path``; its heads if it has several."""
     several, averaged = contents_of(path)
     file = None if several and head is None else read_model(path, head)
-    tree = Tree(Text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
+    tree = Tree(_text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
     if averaged:
         tree.add("averaged parameters (ema) are in it, too; those of the last step are what is read")
     if file is None:
@@ -45,7 +46,8 @@ def show_file(path: Path, head: str | None = None) -> Tree:
 
 def _heading(tree: Tree, settings: ModelSettings, name: str = "") -> None:
     kind, types, also = settings.fitting_net.type, ", ".join(settings.type_map), ", ".join(settings.model_branch_alias)
-    tree.add(Text.assemble(name, (kind, "bold"), f" model of {types}", f" (also called {also})" if also else ""))
+    about = f" model of {types}" + (f" (also called {also})" if also else "")
+    tree.add(Text.assemble(printable(name), (kind, "bold"), printable(about)))
 
 
 def _settings(branch: Tree, settings: Settings) -> None:
@@ -58,14 +60,17 @@ def _settings(branch: Tree, settings: Settings) -> None:
             extra = field.json_schema_extra
             unit = str(extra.get("unit", "")).replace("angstrom", "Å") if isinstance(extra, dict) else ""
             line = f"{name} = {_plain(value)} {unit}".rstrip()
-            branch.add(Text(line, style="dim" if value == field.default else ""))
+            branch.add(_text(line, style="dim" if value == field.default else ""))
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
-    text = str(value)
-    return text if text.isprintable() else repr(text)  # a file may hold what a terminal takes for commands
+    return str(value)
+
+
+def _text(line: str, style: str = "") -> Text:
+    return Text(printable(line), style=style)
 
 
 def _parameters(branch: Tree, file: ModelFile) -> None:
@@ -85,7 +90,7 @@ def _parameters(branch: Tree, file: ModelFile) -> None:
         f"{name} {b:.4f}" for name, b in zip(file.settings.type_map, file.model.out_bias[:, 0], strict=True)
     )
     what = "energy of each type (eV)" if file.settings.fitting_net.type == "ener" else "bias"
-    branch.add(Text(f"{what}: {bias}"))
+    branch.add(_text(f"{what}: {bias}"))
 
 
 def _block(path: str) -> str:
@@ -95,6 +100,6 @@ def _block(path: str) -> str:
 def _origin(branch: Tree, file: ModelFile) -> None:
     for key in ("software", "version", "backend", "time"):
         if key in file.extras:
-            branch.add(Text(f"{key}: {_plain(file.extras[key])}"))
+            branch.add(_text(f"{key}: {_plain(file.extras[key])}"))
     if file.min_pair_distance is not None:
         branch.add(f"shortest distance in the training data: {file.min_pair_distance:.4f} Å")

@@ -37,27 +37,15 @@ class Edges(NamedTuple):
     distance: Array  # (p,)
 
 
-def neighbor_list(
-    positions: Array, cell: Array | None, pbc: Array, cutoff: float, real: Array | None = None, where: str = "structure"
-) -> Edges:
-    """All edges no longer than ``cutoff``, sorted by center and distance.
-
-    ``positions`` (n, 3) and ``cell`` (3, 3), angstrom, rows are lattice vectors; ``pbc`` (3,) bool.  Any handedness,
-    any skew, positions anywhere, cells much smaller than the cutoff; vectors along directions that are not periodic
-    do not matter.  Atoms that are not ``real`` (n,) neither have nor are neighbors.  ``where`` names the structure
-    in an error.
-    """
-    edges = measure(find_pairs(positions, cell, pbc, cutoff, real, where), positions, cell, cutoff)
-    order = by_distance(edges.center, edges.distance, edges.vector)
-    return Edges(*(values[order] for values in edges))
-
-
 def find_pairs(
     positions: Array, cell: Array | None, pbc: Array, reach: float, real: Array | None = None, where: str = "structure"
 ) -> Pairs:
     """Pairs no farther apart than ``reach`` angstrom (and perhaps, by rounding, a few that are).
 
-    Raises InputError where atoms are so many or so far apart that the lengths cannot be angstrom.
+    ``positions`` (n, 3) and ``cell`` (3, 3), angstrom, rows are lattice vectors; ``pbc`` (3,) bool.  Any handedness,
+    any skew, positions anywhere, cells much smaller than the reach; vectors along directions that are not periodic do
+    not matter.  Atoms that are not ``real`` (n,) neither have nor are neighbors.  ``where`` names the structure in an
+    error: InputError where atoms are so many or so far apart that the lengths cannot be angstrom.
     """
     index = np.arange(len(positions)) if real is None else np.flatnonzero(real)
     if len(index) == 0:

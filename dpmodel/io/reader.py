@@ -43,14 +43,15 @@ class Reader:
         self.file = file
         self.place: dict[str, str] = {}
 
-    def fail(self, place: str, expected: str, found: Any) -> NoReturn:
-        found = found if isinstance(found, str) and found.startswith("=") else describe(found)
-        raise FileError(f"{self.file}: {place}: expected {expected}, found {found.lstrip('=')}")
+    def fail(self, place: str, expected: str, value: Any = None, *, words: str | None = None) -> NoReturn:
+        """FileError: at ``place`` the file has ``value``, or what ``words`` say."""
+        found = describe(value) if words is None else words
+        raise FileError(f"{self.file}: {place}: expected {expected}, found {found}")
 
     def held(self, path: str, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """``value`` in the precision that the settings say, if that loses nothing."""
         if not np.can_cast(value.dtype, dtype):
-            self.fail(self.place[path], f"{dtype} (from the precision in the same file)", f"={value.dtype}")
+            self.fail(self.place[path], f"{dtype} (from the precision in the same file)", words=str(value.dtype))
         return value.astype(dtype, copy=False)
 
     def table(self, value: Any, ndim: int, place: str) -> np.ndarray:
@@ -62,8 +63,9 @@ class Reader:
     def section(self, tree: Mapping[str, Any], *path: str) -> dict[str, Any]:
         for i, key in enumerate(path):
             if not isinstance(tree, dict) or not isinstance(tree.get(key), dict):
-                found = tree.get(key, "=nothing") if isinstance(tree, dict) else tree
-                self.fail("/model/" + "/".join(path[: i + 1]), "a mapping", found)
+                words = "nothing" if isinstance(tree, dict) and key not in tree else None
+                here, value = "/model/" + "/".join(path[: i + 1]), tree.get(key) if isinstance(tree, dict) else tree
+                self.fail(here, "a mapping", value, words=words)
             tree = tree[key]
         return dict(tree)
 
@@ -172,7 +174,7 @@ class Reader:
             if key in tree:
                 self.walk(part, tree[key], here, found)
             elif key not in NEWER and part not in (None, {}):
-                self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), "=nothing")
+                self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), words="nothing")
 
     def versioned(self, template: dict[str, Any], tree: dict[str, Any], place: str) -> dict[str, Any]:
         """Check class and version; bring older layouts to the present one."""
@@ -188,8 +190,8 @@ class Reader:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = np.asarray(value, dtype=float)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
-            found = f"={value.dtype}" if isinstance(value, np.ndarray) else value
-            self.fail(place, "an array of floating-point numbers", found)
+            words = str(value.dtype) if isinstance(value, np.ndarray) else None
+            self.fail(place, "an array of floating-point numbers", value, words=words)
         if leaf.copies:
             value = self.one_slot(value, leaf.copies, place)
         if leaf.packed:
@@ -202,8 +204,8 @@ class Reader:
             value = value[0]
         if value.ndim == 2 and value.shape[0] == 1 and place.endswith(("/b", "/idt")):
             value = value[0]
-        if not np.all(np.isfinite(value)):
-            self.fail(place, "finite numbers", f"={np.count_nonzero(~np.isfinite(value))} that are NaN or infinite")
+        if n_bad := np.count_nonzero(~np.isfinite(value)):
+            self.fail(place, "finite numbers", words=f"{n_bad} that are NaN or infinite")
         return value
 
     def one_slot(self, value: np.ndarray, n_slots: int, place: str) -> np.ndarray:
@@ -211,9 +213,9 @@ class Reader:
         if value.ndim != 3 or value.shape[1:] != (n_slots, 4):
             self.fail(place, f"shape (n_types, {n_slots}, 4)", value)
         if not np.all(value == value[:, :1, :]):
-            self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", "=slots that differ")
+            self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", words="slots that differ")
         if place.endswith("dstd") and not np.all(value > 0):
-            self.fail(place, "standard deviations above zero", f"=a smallest one of {value.min()}")
+            self.fail(place, "standard deviations above zero", words=f"a smallest one of {value.min()}")
         return np.ascontiguousarray(value[:, 0, :])
 
 

@@ -63,10 +63,11 @@ class _Archive:
         return unpickle(self.record("data.pkl", _PICKLE_LIMIT), f"{self.path}: data.pkl", self.find, self.storage)
 
     def record(self, name: str, limit: int) -> bytes:
-        """The bytes of one member, its checksum checked, if there are at most ``limit``."""
+        """The bytes of one member, its checksum checked, if there are at most ``limit`` and as PyTorch stores them."""
         info = self.archive.getinfo(self.root + name)
-        if info.file_size > limit:
-            raise FileError(f"{self.path}: {name}: expected at most {limit} bytes, found {info.file_size}")
+        if info.compress_type != zipfile.ZIP_STORED or not info.file_size == info.compress_size <= limit:
+            what = f"{info.file_size}, in {info.compress_size} of the file"
+            raise FileError(f"{self.path}: {name}: expected at most {limit} uncompressed bytes, found {what}")
         return self.archive.read(info)
 
     def find(self, name: str) -> Any:
@@ -91,7 +92,7 @@ class _Archive:
         info = self.archive.getinfo(self.root + name)
         need = length * raw.itemsize
         self.left -= need
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != need or length < 0 or self.left < 0:
+        if not info.file_size == info.compress_size == need or self.left < 0:
             raise FileError(f"{self.path}: {name}: expected {need} uncompressed bytes for {length} of {dtype}, "
                             f"found {info.file_size}, or more tensors than bytes in the file")  # fmt: skip
         array = np.frombuffer(bytearray(self.record(name, need)), raw)
@@ -174,7 +175,9 @@ class _Writer:
             for i, member in enumerate(value):
                 self.value(member, f"{place}/{i}")
             self.parts.append(end)
-        elif value is None or type(value) in (bool, float, str) or (type(value) is int and abs(value) < 2**2000):
+        elif (
+            value is None or type(value) in (bool, float, str) or (type(value) is int and value.bit_length() < 8 * 255)
+        ):
             self.parts.append(_plain(value))
         else:
             raise FileError(f"{self.path}: {place}: expected plain values and arrays, found {describe(value)}")

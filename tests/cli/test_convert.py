@@ -239,7 +239,7 @@ def test_names_that_look_like_markup(command: Command, tmp_path: Path) -> None:
     result = command("change-type-map", tmp_path / "a.dp", target, "[/O]", "H")
     assert (result.code, "[a/b].dp: read back" in result.err, "trained: [/O]" in result.err) == (0, True, True)
     shown = command("show", target)
-    assert (shown.code, "[/O] 0.0000" in shown.out, r"'[/x]\x1b[2J'" in shown.out) == (0, True, True)
+    assert (shown.code, "[/O] 0.0000" in shown.out, r"software: [/x]\x1b[2J" in shown.out) == (0, True, True)
     assert "[/O]: 0.000000 -> 1.000000 eV" in command("change-bias", target, tmp_path / "b.dp", "-v", "[/O]=1").err
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpmodel.data.graph import Block, Selection, build_graph, candidates, flat_positions
-from dpmodel.data.lower import graph_from_lists
 from dpmodel.data.padding import pad_graph, pad_rows, rounded_up
 from dpmodel.data.structure import Structure, structures
 from dpmodel.errors import InputError, NeighborOverflowWarning
+from engine_lists import graph_from_lists
 
 CASES = Path(__file__).parents[1] / "reference"
 BLOCKS: dict[str, Any] = {
@@ -126,26 +126,6 @@ def test_virtual_atoms_of_an_engine_are_left_out():
     expected = build_graph(structures(io["coord"], types, io["box"], type_map="AB"), WIDE)
     for field in ("types", "neighbors", "repinit", "repformer"):
         np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field))
-
-
-BAD_LISTS = {
-    "no mapping": ({"mapping": None}, "extended atoms but 7 local ones: give mapping"),
-    "mapping out of range": ({"mapping": lambda m: m + 7}, r"mapping\[0, 0\] should lie between 0 and 6, got 7"),
-    "mapping of one frame": ({"mapping": lambda m: m[:1]}, "expected mapping of shape"),
-    "nlist out of range": ({"nlist": lambda n: n + 10**6}, r"nlist\[0, 0, 0\] should lie between -1 and \d+, got 1"),
-    "nlist of one frame": ({"nlist": lambda n: n[:1]}, r"expected ext_types \(nf, nall\) and nlist"),
-    "coordinates missing": ({"ext_coord": lambda x: x[:, 1:]}, "expected ext_coord of shape"),
-    "unknown type": ({"ext_types": lambda t: t + 5}, "ext_types should be below 2"),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), BAD_LISTS.values(), ids=BAD_LISTS)
-def test_bad_lists_are_errors(change, message):
-    io, _ = case("baseline")
-    given = {"ext_types": io["ext_atype"], **{k: io[k] for k in ("nlist", "mapping", "ext_coord")}}
-    given |= {k: f(given[k]) if f else None for k, f in change.items()}
-    with pytest.raises(InputError, match=message):
-        graph_from_lists(**given, selection=WIDE)
 
 
 def test_without_images_there_is_no_mapping():

@@ -10,11 +10,18 @@ from ase.neighborlist import neighbor_list as ase_neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpmodel.data.neighbors import ROUNDING, find_pairs, measure, neighbor_list
+from dpmodel.data.neighbors import ROUNDING, Edges, by_distance, find_pairs, measure
 from dpmodel.errors import InputError
 
 PERIODIC = np.array([True, True, True])
 OPEN = np.array([False, False, False])
+
+
+def neighbor_list(x, cell, pbc, cutoff, real=None, where="structure"):
+    """All edges no longer than ``cutoff``, in the order of a graph."""
+    edges = measure(find_pairs(x, cell, pbc, cutoff, real, where), x, cell, cutoff)
+    order = by_distance(edges.center, edges.distance, edges.vector)
+    return Edges(*(values[order] for values in edges))
 
 
 def every_image(x, cell, pbc, cutoff):

@@ -5,13 +5,13 @@ import pytest
 
 import dpmodel
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.lower import graph_from_lists
 from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.dpa2.descriptor import Description
 from dpmodel.graph import Graph
 from dpmodel.model.predict import describe
 from dpmodel.ops.arrays import gather
+from engine_lists import graph_from_lists
 from reference_cases import ENERGY, EVERY, HEADS, Case, case
 
 pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")  # sel_overflow is meant to

@@ -204,6 +204,19 @@ def test_missing_sections_and_other_lists_are_shown() -> None:
     del tree["model"]["descriptor"]["repformer_args"]
     with pytest.raises(FileError, match="/model/descriptor/repformer_args: expected a mapping, found nothing"):
         from_tree(tree)
+    tree["model"]["descriptor"]["repformer_args"] = "=abc"
+    with pytest.raises(FileError, match="/model/descriptor/repformer_args: expected a mapping, found '=abc'"):
+        from_tree(tree)
+
+
+def test_texts_of_files_cannot_forge_a_line() -> None:
+    """Line breaks and commands for terminals are shown, not executed, wherever in the tree they stand."""
+    for key in ("descriptor", "fitting"):
+        tree = copy.deepcopy(valid("baseline"))
+        tree["model"][key]["new\nerror: all is well\x1b[2J"] = 1
+        with pytest.raises(FileError, match=r"new\\nerror: all is well\\x1b\[2J") as caught:
+            from_tree(tree)
+        assert str(caught.value).isprintable()
 
 
 def test_cutoffs_that_contradict_each_other() -> None:
