@@ -10,7 +10,6 @@ from dpmodel.backend import Engine
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.images import explicit_images
 from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
-from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError
 from dpmodel.execution import Exchange
@@ -28,7 +27,7 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
-from dpmodel.xp import Array
+from dpmodel.xp import Array, map_arrays
 
 KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
@@ -105,7 +104,7 @@ class Evaluator:
 
     def __init__(self, file: ModelFile, engine: Engine) -> None:
         self.file, self.engine = file, engine
-        self.selection = selection(file.settings)
+        self.selection = file.settings.selection
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
         self._prepared: dict[str, Callable[..., Any]] = {}
@@ -198,8 +197,7 @@ class Evaluator:
     def _run(self, what: str, graph: Graph, *rows: np.ndarray) -> Any:
         if what not in self._prepared:
             self._prepared[what] = self.engine.compile(self._function(what))
-        arrays = Graph(*(None if x is None else self.engine.native(x) for x in graph))
-        return self._prepared[what](self.state, arrays, *map(self.engine.native, rows))
+        return self._prepared[what](self.state, *map_arrays(self.engine.native, (graph, *rows)))
 
     def _function(self, what: str) -> Callable[..., Any]:
         rebuild, grad = self.rebuild, self.engine.grad_and_aux

@@ -1,6 +1,9 @@
-"""What a model is given: who neighbors whom."""
+"""The graph that a model is evaluated on, and which neighbors a model asks for."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from dpmodel.xp import Array
 
@@ -20,11 +23,45 @@ class Graph(NamedTuple):
     types: Array  # (A,) int: index into the type map; n_types for a virtual atom
     neighbors: Array  # (N, n) int: index on the atom axis
     shift: Array  # (N, n, 3) float, angstrom: lattice translation of the neighbor's image
-    repinit: Array  # (N, <=n) bool: slots that the repinit block uses
-    three_body: Array | None  # (N, <=n) bool: the same for the three-body block, if the model has one
-    repformer: Array  # (N, <=n) bool: the same for the repformer
+    blocks: dict[str, Array]  # (N, <=n) bool: the slots that each block of the descriptor uses
     first_type: Array  # (N,) int: type of atom 0 of the same frame (specification/descriptor.md 5.4)
     frame: Array  # (N,) int: frame of each atom
     members: Array  # (nf, m) int: atoms of each frame; N where a frame has fewer than m
     fparam: Array | None = None  # (nf, k) float: frame parameters
     aparam: Array | None = None  # (N, k) float: atomic parameters
+
+
+class Block(NamedTuple):
+    """The neighbors of one block of a descriptor: the ``nsel`` nearest within ``cutoff`` angstrom."""
+
+    cutoff: float
+    nsel: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The neighbors that a model asks for, by the blocks of its descriptor.
+
+    ``pair_exclude``: pairs of types that do not see each other (the model's ``pair_exclude_types``).
+    ``truncate``: keep the ``nsel`` nearest only, as deepmd-kit does, rather than all within the cutoff.
+    """
+
+    blocks: dict[str, Block]
+    n_types: int
+    pair_exclude: tuple[tuple[int, int], ...] = ()
+    truncate: bool = True
+
+    @property
+    def widest(self) -> Block:
+        """The block whose list the others are taken from."""
+        return max(self.blocks.values())
+
+    @property
+    def cutoff(self) -> float:
+        """The longest edge, angstrom."""
+        return self.widest.cutoff
+
+    @property
+    def far(self) -> Array:
+        """(3,) the shift of empty slots: beyond every cutoff, angstrom."""
+        return np.array([2.0 * self.cutoff + 1.0, 0.0, 0.0])

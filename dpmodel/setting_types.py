@@ -92,7 +92,7 @@ def _selection(value: Any) -> int | str:
     raise ValueError("a positive integer, 'auto' or 'auto:f' with a factor f of at least 1")
 
 
-Selection = Annotated[
+Nsel = Annotated[
     int | str,
     PlainValidator(_selection),
     WithJsonSchema(

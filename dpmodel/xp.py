@@ -4,6 +4,7 @@ The mathematics asks ``xp = namespace(x)`` and then uses functions of the Array 
 2024.12 only.  What the standard does not have (``detach``) stands at the end of this page.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -53,6 +54,16 @@ def cast(x: Array, dtype: Any) -> Array:
     """``x`` in the precision ``dtype``, that of another array or a name ("float64"); unchanged if it has it."""
     xp = namespace(x)
     return xp.astype(x, getattr(xp, dtype) if isinstance(dtype, str) else dtype, copy=False)
+
+
+def map_arrays(function: Callable[[Array], Any], tree: Any) -> Any:
+    """``tree``, nested tuples and dictionaries of arrays and None such as a graph, with ``function`` of each array."""
+    if isinstance(tree, dict):
+        return {key: map_arrays(function, branch) for key, branch in tree.items()}
+    if isinstance(tree, tuple):
+        branches = [map_arrays(function, branch) for branch in tree]
+        return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+    return None if tree is None else function(tree)
 
 
 def detach(x: Array) -> Array:

@@ -17,6 +17,7 @@ import dpmodel.ops.attention as attention
 import dpmodel.ops.geometry as geometry
 from dpmodel.backend import Engine, backend, installed
 from dpmodel.dpa2.local_attention import LocalAttention
+from dpmodel.dpa2.lower import graph_of_lists
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots
 from dpmodel.dpa2.repinit import EnvironmentEmbedding, Repinit
 from dpmodel.dpa2.three_body import ThreeBody
@@ -30,7 +31,6 @@ from dpmodel.testing.cases import Case
 from dpmodel.testing.options import Space, section
 from dpmodel.testing.structures import example
 from dpmodel.xp import namespace
-from engine_lists import graph_from_lists
 
 # --- what is right ---
 
@@ -83,17 +83,14 @@ def with_energies(path: Path) -> Callable[..., Any]:
     engine = backend("numpy").engine()
 
     def function(coord: Any, types: Any, nlist: Any, mapping: Any) -> dict[str, Any]:
-        from dpmodel.data.selection import selection
-        from dpmodel.ops.arrays import gather
-
-        graph, edges = graph_from_lists(types, nlist, mapping, coord, selection(file.settings))
+        blocks, n_types = file.settings.selection.blocks, file.settings.n_types
 
         def total(x: Any) -> tuple[Any, Any]:
-            vectors = gather(x, edges.source) - gather(x, edges.center)[:, None, :] + edges.far
+            graph, vectors = graph_of_lists(x, types, nlist, mapping, blocks, n_types=n_types, truncate=True)
             atom_energy = file.model(graph, vectors)[:, 0]
             return atom_energy.sum(), atom_energy
 
-        (slope,), atom_energy = engine.grad_and_aux(total, coord.reshape(-1, 3))
+        (slope,), atom_energy = engine.grad_and_aux(total, coord)
         atom_energy = atom_energy.reshape(nlist.shape[:2])
         described = file.model.descriptor.call(coord, types, nlist, mapping)
         return {

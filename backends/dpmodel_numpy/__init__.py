@@ -18,7 +18,7 @@ from autograd.tracer import isbox
 from dpmodel.backend import AdamRule, Alone, Transfer
 from dpmodel.errors import BackendError
 from dpmodel.execution import CACHED, Exchange, Execution
-from dpmodel.xp import register_namespace
+from dpmodel.xp import map_arrays, register_namespace
 from dpmodel_numpy import namespace
 from dpmodel_numpy.optimizer import Optimizer
 
@@ -52,15 +52,8 @@ class Engine:
             return value
 
         vjp, _ = make_vjp(scalar, boxed_tuple(x))
-        return tuple(vjp(np.ones(()))), self._outer(kept[0])
-
-    def _outer(self, aux: Any) -> Any:
-        """``aux``, nested tuples and dictionaries included, without the boxes of the derivative that was just taken."""
-        if isinstance(aux, dict):
-            return {key: self._outer(value) for key, value in aux.items()}
-        if isinstance(aux, tuple):
-            return tuple(map(self._outer, aux))
-        return aux._value if isbox(aux) else aux
+        # without the boxes of the derivative that was just taken
+        return tuple(vjp(np.ones(()))), map_arrays(lambda x: x._value if isbox(x) else x, kept[0])
 
     def checkpoint(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function

@@ -1,11 +1,10 @@
-"""From structures to the graph a model is given (specification/descriptor.md 2).
+"""From structures to the graph that a model is evaluated on (specification/descriptor.md 2).
 
 Everything that depends on positions happens after the search for pairs: an outdated list with a skin will do.
 """
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,55 +12,12 @@ import numpy as np
 from dpmodel.data.neighbors import ROUNDING, Edges, Pairs, by_distance, find_pairs, measure
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError, NeighborOverflowWarning
-from dpmodel.graph import Graph
+from dpmodel.graph import Graph, Selection
 from dpmodel.xp import Array
 
 Names = Callable[[int], str]  # what the user calls an atom
 
 COINCIDING = 1e-6  # angstrom: atoms closer than this are at the same place
-
-
-class Block(NamedTuple):
-    """Which neighbors one block looks at: the ``nsel`` nearest within ``cutoff`` angstrom."""
-
-    cutoff: float
-    nsel: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which neighbors a model looks at.
-
-    ``pair_exclude``: pairs of types that do not see each other (the model's ``pair_exclude_types``).
-    ``truncate``: keep the ``nsel`` nearest only, as deepmd-kit does, rather than all within the cutoff.
-    """
-
-    repinit: Block
-    repformer: Block
-    three_body: Block | None = None
-    n_types: int
-    pair_exclude: tuple[tuple[int, int], ...] = ()
-    truncate: bool = True
-
-    @property
-    def blocks(self) -> dict[str, Block]:
-        every = {"repinit": self.repinit, "three_body": self.three_body, "repformer": self.repformer}
-        return {name: block for name, block in every.items() if block is not None}
-
-    @property
-    def widest(self) -> Block:
-        """The block whose list the others are taken from."""
-        return max(self.blocks.values())
-
-    @property
-    def cutoff(self) -> float:
-        """The longest edge, angstrom."""
-        return self.widest.cutoff
-
-    @property
-    def far(self) -> Array:
-        """(3,) where empty slots point to: beyond every cutoff, angstrom."""
-        return np.array([2.0 * self.cutoff + 1.0, 0.0, 0.0])
 
 
 class Layout(NamedTuple):
@@ -144,7 +100,7 @@ def assemble(
         first_type=np.maximum(types[first], 0)[frame],
         frame=frame,
         members=np.where(members < sizes[:, None], first[:, None] + members, n),
-        **_masks(edges.distance[layout.order], layout, n, selection),
+        blocks=_masks(edges.distance[layout.order], layout, n, selection),
     )
     return graph, layout
 
@@ -193,9 +149,9 @@ def _excluded(a: Array, b: Array, selection: Selection) -> Array:
     return table[a, b]
 
 
-def _masks(distance: Array, layout: Layout, n_atoms: int, selection: Selection) -> dict[str, Array | None]:
-    """The leading slots that each block uses; None for a block that the model does not have."""
-    masks: dict[str, Array | None] = {"three_body": None}
+def _masks(distance: Array, layout: Layout, n_atoms: int, selection: Selection) -> dict[str, Array]:
+    """The leading slots that each block uses."""
+    masks = {}
     for name, block in selection.blocks.items():
         count = np.bincount(layout.row[distance <= block.cutoff + ROUNDING], minlength=n_atoms)
         if selection.truncate:

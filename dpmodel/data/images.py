@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from dpmodel.data.graph import Selection
-from dpmodel.graph import Graph
+from dpmodel.graph import Graph, Selection
 from dpmodel.xp import Array
 
 

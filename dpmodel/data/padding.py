@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from dpmodel.data.graph import Selection
-from dpmodel.graph import Graph
+from dpmodel.graph import Graph, Selection
 from dpmodel.xp import Array
 
 Sizes = dict[str, int]  # of the axes of a graph, by name
@@ -22,7 +21,7 @@ def rounded_sizes(graph: Graph, selection: Selection, least: Sizes | None = None
         "neighbors": _width(n, selection.widest.nsel, selection),
     }
     for name, block in selection.blocks.items():
-        sizes[name] = _width(getattr(graph, name).shape[1], block.nsel, selection)
+        sizes[f"blocks.{name}"] = _width(graph.blocks[name].shape[1], block.nsel, selection)
     return {axis: max(size, (least or {}).get(axis, 0)) for axis, size in sizes.items()}
 
 
@@ -51,7 +50,7 @@ def pad_graph(graph: Graph, selection: Selection, sizes: Sizes | None = None) ->
         frame=_grown(graph.frame, (total,), 0),
         members=np.where(members == n_centers, total, members),
         aparam=None if graph.aparam is None else _grown(graph.aparam, (total, graph.aparam.shape[1]), 0),
-        **{name: _grown(getattr(graph, name), (total, sizes[name]), False) for name in selection.blocks},
+        blocks={name: _grown(mask, (total, sizes[f"blocks.{name}"]), False) for name, mask in graph.blocks.items()},
     )
 
 

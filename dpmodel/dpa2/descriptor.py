@@ -3,14 +3,14 @@
 from functools import partial
 from typing import NamedTuple
 
-from dpmodel.dpa2.lower import Block, graph_of_lists
+from dpmodel.dpa2.lower import graph_of_lists
 from dpmodel.dpa2.neighborhood import Neighborhood, neighborhood
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
 from dpmodel.dpa2.three_body import ThreeBody
 from dpmodel.dpa2.type_embedding import TypeEmbedding
 from dpmodel.execution import Execution
-from dpmodel.graph import Graph
+from dpmodel.graph import Block, Graph
 from dpmodel.module import module
 from dpmodel.nn import Linear
 from dpmodel.ops.activations import activation
@@ -74,8 +74,8 @@ class DPA2:
         Fields come as (nf, nloc, ...), g2, h2 and switch with ``nsel`` slots as deepmd-kit gives them; empty slots hold
         nothing of meaning in g2 and h2.  A virtual center is described as deepmd-kit does.
         """
-        near = [self.repinit.near, self.three_body.near if self.three_body else None, self.repformer]
-        blocks: list[Block | None] = [None if block is None else (block.cutoff, block.n_slots) for block in near]
+        parts = {name: block.near for name, block in self.first_blocks.items()} | {"repformer": self.repformer}
+        blocks = {name: Block(part.cutoff, part.n_slots) for name, part in parts.items()}
         n_types = self.type_embedding.n_types
         graph, vectors = graph_of_lists(
             coord_ext, atype_ext, nlist, mapping, blocks, n_types=n_types, truncate=self.truncate
@@ -84,15 +84,17 @@ class DPA2:
         xp, frames = namespace(described.descriptor), shape(nlist)[:2]
         return Description(*(xp.reshape(x, (*frames, *shape(x)[1:])) for x in described))
 
+    @property
+    def first_blocks(self) -> dict[str, Repinit | ThreeBody]:
+        """The blocks before the repformer, by their names in the graph."""
+        return {"repinit": self.repinit} | ({} if self.three_body is None else {"three_body": self.three_body})
+
     def first_description(self, graph: Graph, vectors: Array, table: Array, execution: Execution) -> Array:
         """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
         xp = namespace(vectors)
-        blocks = {"repinit": (self.repinit, graph.repinit), "three_body": (self.three_body, graph.three_body)}
         parts = []
-        for name, (block, occupied) in blocks.items():
-            if block is None:
-                continue
-            near = neighborhood(graph, vectors, occupied)
+        for name, block in self.first_blocks.items():
+            near = neighborhood(graph, vectors, graph.blocks[name])
             parts.append(execution.in_groups(partial(_apply_block, block, table), near)[0])
             execution.observe(name, parts[-1])
         g = xp.concat(parts, axis=-1)
@@ -104,7 +106,7 @@ class DPA2:
 
     def refine(self, graph: Graph, vectors: Array, g1: Array, execution: Execution) -> tuple[Array, tuple[Array, ...]]:
         """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
-        near = neighborhood(graph, vectors, graph.repformer)
+        near = neighborhood(graph, vectors, graph.blocks["repformer"])
         g2, h2, switch, *slots = execution.in_groups(partial(_apply_start, self.repformer), near)
         for i, layer in enumerate(self.repformer.layers):
             for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):

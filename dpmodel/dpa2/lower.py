@@ -3,30 +3,27 @@
 It is what people compare against, so it takes and gives arrays of any library, and derivatives pass through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from dpmodel.errors import InputError
-from dpmodel.graph import Graph
+from dpmodel.graph import Block, Graph
 from dpmodel.ops.arrays import gather
 from dpmodel.ops.geometry import norm
 from dpmodel.xp import Array, detach, like, namespace, shape
 
-Block = tuple[float, int]  # cutoff (angstrom) and number of slots
-
 
 def graph_of_lists(
-    coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None, blocks: Sequence[Block | None], *,
+    coord_ext: Array, atype_ext: Array, nlist: Array, mapping: Array | None, blocks: Mapping[str, Block], *,
     n_types: int, truncate: bool,
 ) -> tuple[Graph, Array]:  # fmt: skip
     """The graph of a list of neighbors, and its edge vectors (N, n, 3) with the derivative by the coordinates.
 
     ``coord_ext`` (nf, nall, 3) or (nf, 3 nall), angstrom; ``atype_ext`` (nf, nall), negative for virtual atoms;
     ``nlist`` (nf, nloc, nnei) into the extended axis, -1 in empty slots, in any order; ``mapping`` (nf, nall) from
-    extended to local atoms; ``blocks``: those of repinit, three-body (or None) and repformer.  Raises InputError for
-    shapes that do not fit.
+    extended to local atoms.  Raises InputError for shapes that do not fit.
     """
     nf, nall, nloc = _check(coord_ext, atype_ext, nlist, mapping)
-    cutoff, n_slots = max(block for block in blocks if block is not None)
+    cutoff, n_slots = max(blocks.values())
     coord = namespace(coord_ext).reshape(coord_ext, (nf * nall, 3))
     xp = namespace(nlist)
     ints = like(nlist)
@@ -49,14 +46,11 @@ def graph_of_lists(
     local = row if mapping is None else xp.reshape(mapping + xp.arange(nf, **ints)[:, None] * nloc, (-1,))
     neighbors = xp.where(empty, row[:, None], gather(local, source))
     types = xp.reshape(atype_ext, (-1,))
-    masks = [None if block is None else _mask(distance, block, truncate) for block in blocks]
     graph = Graph(
         types=gather(xp.where(types < 0, n_types, types), center),
         neighbors=neighbors,
         shift=vectors * 0.0,
-        repinit=masks[0],
-        three_body=masks[1],
-        repformer=masks[2],
+        blocks={name: _mask(distance, block, truncate) for name, block in blocks.items()},
         first_type=gather(xp.where(types < 0, 0, types), frame * nall),
         frame=frame,
         members=xp.reshape(row, (nf, nloc)),

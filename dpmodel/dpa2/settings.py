@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
-from dpmodel.setting_types import Activation, Count, Precision, Seed, Selection, TypePairs, Widths, dtype_name
+from dpmodel.errors import SettingError
+from dpmodel.graph import Block
+from dpmodel.setting_types import Activation, Count, Nsel, Precision, Seed, TypePairs, Widths, dtype_name
 from dpmodel.settings import Settings, setting
 
 LENGTH = "angstrom"
@@ -18,7 +20,7 @@ class RepinitSettings(Settings):
 
     rcut: float = setting(..., "Cutoff radius of repinit.", unit=LENGTH, gt=0, le=WIDEST)
     rcut_smth: float = setting(..., "Distance where the switch of repinit starts to fall.", unit=LENGTH, ge=0)
-    nsel: Selection = setting(..., "Number of nearest neighbors that repinit keeps.", unit="atoms")
+    nsel: Nsel = setting(..., "Number of nearest neighbors that repinit keeps.", unit="atoms")
     neuron: Widths = setting((25, 50, 100), "Widths of the embedding network.")
     axis_neuron: Count = setting(16, "Number of embedding channels on the short axis of the descriptor matrix.")
     tebd_dim: Count = setting(8, "Width of the type embedding.")
@@ -35,7 +37,7 @@ class RepinitSettings(Settings):
     three_body_rcut_smth: float = setting(
         0.5, "Distance where the switch of the three-body block starts to fall.", unit=LENGTH, ge=0
     )
-    three_body_sel: Selection = setting(40, "Number of nearest neighbors of the three-body block.", unit="atoms")
+    three_body_sel: Nsel = setting(40, "Number of nearest neighbors of the three-body block.", unit="atoms")
 
     # Attention among the neighbors (specification/descriptor.md 6): deepmd-kit has it in DPA-1 only.
     attn_layer: int = setting(0, "Number of attention layers.", sparse=True, ge=0)
@@ -53,11 +55,6 @@ class RepinitSettings(Settings):
     ln_eps: float | None = setting(
         None, "Small number in the layer normalization of the attention; 1e-5 if null.", sparse=True, gt=0
     )
-
-    @property
-    def resolved(self) -> bool:
-        """Whether every selection in use is a number, no longer "auto"."""
-        return isinstance(self.nsel, int) and (not self.use_three_body or isinstance(self.three_body_sel, int))
 
     @property
     def epsilon(self) -> float:
@@ -79,7 +76,7 @@ class RepformerSettings(Settings):
 
     rcut: float = setting(..., "Cutoff radius of the repformer.", unit=LENGTH, gt=0, le=WIDEST)
     rcut_smth: float = setting(..., "Distance where the switch of the repformer starts to fall.", unit=LENGTH, ge=0)
-    nsel: Selection = setting(..., "Number of nearest neighbors that the repformer keeps.", unit="atoms")
+    nsel: Nsel = setting(..., "Number of nearest neighbors that the repformer keeps.", unit="atoms")
     nlayers: Count = setting(3, "Number of repformer layers.")
     g1_dim: Count = setting(128, "Width of the atomic representation g1.")
     g2_dim: Count = setting(16, "Width of the pair representation g2.")
@@ -117,11 +114,6 @@ class RepformerSettings(Settings):
     ln_eps: float | None = setting(None, "Small number in the layer normalization; 1e-5 if null.", gt=0)
 
     @property
-    def resolved(self) -> bool:
-        """Whether ``nsel`` is a number, no longer "auto"."""
-        return isinstance(self.nsel, int)
-
-    @property
     def epsilon(self) -> float:
         """``ln_eps`` with its default filled in."""
         return DEFAULT_EPSILON if self.ln_eps is None else self.ln_eps
@@ -139,6 +131,17 @@ class RepformerSettings(Settings):
                 "leaves nothing for the common linear layer of g1 (empty concatenation): turn on update_g1_has_grrg"
                 " or update_g1_has_drrd, or update_g1_has_conv without g1_out_conv, or turn off g1_out_mlp",
             )
+
+
+class BlockSettings(NamedTuple):
+    """The settings that the blocks have in common, and where the model has the statistics of each."""
+
+    cutoff: float  # angstrom
+    smooth_cutoff: float  # angstrom: where the switch starts to fall
+    nsel: int | str
+    nsel_path: str  # of the setting, below the descriptor
+    has_mean: bool  # whether the mean of the environment matrix is that of the data, not zero
+    statistics: str  # path of the module with mean and stddev, below the descriptor
 
 
 class DPA2Settings(Settings):
@@ -181,22 +184,38 @@ class DPA2Settings(Settings):
 
     @property
     def resolved(self) -> bool:
-        """Whether every selection in use is a number, no longer "auto"."""
-        return self.repinit.resolved and self.repformer.resolved
+        """Whether every ``nsel`` in use is a number, no longer "auto"."""
+        return all(isinstance(block.nsel, int) for block in self.block_settings.values())
 
     @property
     def cutoff(self) -> float:
         """The widest cutoff of the blocks in use, angstrom."""
-        return max(rcut for rcut, _, _ in self.selections)
+        return max(block.cutoff for block in self.block_settings.values())
+
+    @property
+    def block_settings(self) -> dict[str, BlockSettings]:
+        """The settings of each block in use, by its name."""
+        a, b = self.repinit, self.repformer
+        wide, narrow = (a.rcut, a.rcut_smth, a.nsel), (b.rcut, b.rcut_smth, b.nsel)
+        three = (a.three_body_rcut, a.three_body_rcut_smth, a.three_body_sel)
+        blocks = {
+            "repinit": BlockSettings(*wide, "repinit.nsel", not a.set_davg_zero, "repinit.near"),
+            "three_body": BlockSettings(*three, "repinit.three_body_sel", not a.set_davg_zero, "three_body.near"),
+            "repformer": BlockSettings(*narrow, "repformer.nsel", not b.set_davg_zero, "repformer"),
+        }
+        return {name: block for name, block in blocks.items() if name != "three_body" or a.use_three_body}
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """The neighbors that each block asks for; raises SettingError while an ``nsel`` is "auto"."""
+        if not self.resolved:
+            raise SettingError('model.descriptor: nsel is "auto"; it becomes a number when training counts neighbors')
+        return {name: Block(block.cutoff, int(block.nsel)) for name, block in self.block_settings.items()}
 
     @property
     def selections(self) -> list[tuple[float, int | str, str]]:
         """``(cutoff, nsel, path of nsel)`` of the blocks in use."""
-        repinit, repformer = self.repinit, self.repformer
-        blocks = [(repinit.rcut, repinit.nsel, "repinit.nsel"), (repformer.rcut, repformer.nsel, "repformer.nsel")]
-        if repinit.use_three_body:
-            blocks.append((repinit.three_body_rcut, repinit.three_body_sel, "repinit.three_body_sel"))
-        return blocks
+        return [(block.cutoff, block.nsel, block.nsel_path) for block in self.block_settings.values()]
 
     @property
     def repinit_dim(self) -> int:

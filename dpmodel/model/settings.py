@@ -11,6 +11,7 @@ from pydantic import Field, Tag
 
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.dpa2.settings import DPA2Settings
+from dpmodel.graph import Selection
 from dpmodel.setting_types import (
     Activation,
     Count,
@@ -186,6 +187,17 @@ class ModelSettings(Settings):
     def cutoff(self) -> float:
         """The widest cutoff of the descriptor, angstrom."""
         return self.descriptor.cutoff
+
+    @property
+    def selection(self) -> Selection:
+        """The neighbors that the model asks for; raises SettingError while a number of neighbors is "auto"."""
+        descriptor = self.descriptor
+        return Selection(
+            blocks=descriptor.blocks,
+            n_types=self.n_types,
+            pair_exclude=self.pair_exclude_types,
+            truncate=descriptor.truncate,
+        )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         repeated = [name for name, times in Counter(self.type_map).items() if times > 1]

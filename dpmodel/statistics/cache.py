@@ -14,12 +14,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, make_folder, replacing
 from dpmodel.model.settings import ModelSettings
-from dpmodel.statistics.environment import Moments, Statistics, smooth_cutoff, statistics
+from dpmodel.statistics.environment import Moments, Statistics, statistics
 from dpmodel.xp import Array
 
 NOTE = "dpmodel"  # what the numbers were made from: an attribute of the group, or a file in the folder
@@ -72,16 +71,16 @@ def made_from(frames: Iterable[Frame], settings: ModelSettings) -> Note:
 
 def _block(name: str, settings: ModelSettings) -> str:
     """The name of a block: blocks with equal cutoffs have the same rows."""
-    block = selection(settings).blocks[name]
+    block = settings.descriptor.block_settings[name]
     about = {"type": "se_a", "ntypes": settings.n_types, "rcut": round(block.cutoff, 2)}
-    about |= {"rcut_smth": round(smooth_cutoff(name, settings), 2)}
+    about |= {"rcut_smth": round(block.smooth_cutoff, 2)}
     about |= {"nsel": block.nsel, "sel": [block.nsel], "mixed_types": True}
     return hashlib.sha1(json.dumps(about).encode(), usedforsecurity=False).hexdigest()
 
 
 def _shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
     n, fitting = settings.n_types, settings.fitting_net
-    blocks = [_block(name, settings) for name in selection(settings).blocks]
+    blocks = [_block(name, settings) for name in settings.selection.blocks]
     parameters = {"fparam": fitting.numb_fparam, "aparam": fitting.numb_aparam}
     return {
         **{f"{block}/{part}_{t}": (3,) for block in blocks for part in "ra" for t in range(n)},
@@ -91,7 +90,7 @@ def _shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
 
 
 def _entries(found: Statistics, settings: ModelSettings) -> Arrays:
-    names = [name for name, n in zip(settings.type_map, found.rows["repinit"].number[:, 0], strict=True) if n]
+    names = [name for name, n in zip(settings.type_map, next(iter(found.rows.values())).number[:, 0], strict=True) if n]
     entries = {"bias_atom_energy": found.bias, "std_atom_energy": found.deviation}
     entries["observed_type"] = np.array(sorted(names), dtype="S")
     for name, moments in found.rows.items():
@@ -104,7 +103,7 @@ def _entries(found: Statistics, settings: ModelSettings) -> Arrays:
 
 def _statistics(entries: Arrays, settings: ModelSettings) -> Statistics:
     rows = {}
-    for name in selection(settings).blocks:
+    for name in settings.selection.blocks:
         block, types = _block(name, settings), range(settings.n_types)
         rows[name] = _moments(np.array([[entries[f"{block}/{part}_{t}"] for part in "ra"] for t in types]))
     parameters = [_moments(entries[name]) if name in entries else None for name in ("fparam", "aparam")]

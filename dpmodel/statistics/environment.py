@@ -1,17 +1,16 @@
 """What a model takes from its training data before it is trained (specification/training.md 7)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from dpmodel.data.graph import Block, Selection, build_graph, flat_positions
-from dpmodel.data.selection import selection
+from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.systems import Frame
 from dpmodel.dpa2.neighborhood import neighborhood, real_slots
 from dpmodel.edit.bias import fixed_energies, output_bias
-from dpmodel.graph import Graph
+from dpmodel.graph import Selection
 from dpmodel.model.model import Model
 from dpmodel.model.predict import edge_vectors
 from dpmodel.model.settings import ModelSettings
@@ -21,12 +20,6 @@ from dpmodel.xp import Array
 
 SMALLEST = 0.01  # no deviation of environment rows is below this
 ABSENT = 0.1  # deviation for types that the data do not have
-
-PATHS = {
-    "repinit": "descriptor.repinit.near",
-    "three_body": "descriptor.three_body.near",
-    "repformer": "descriptor.repformer",
-}
 
 
 class Moments(NamedTuple):
@@ -77,7 +70,7 @@ class Statistics:
 
 def statistics(frames: Iterable[Frame], settings: ModelSettings) -> Statistics:
     """Statistics of ``frames`` for the model that ``settings`` describe."""
-    chosen = selection(settings)
+    chosen = settings.selection
     zeros = np.zeros((settings.n_types, 2))
     rows = {name: Moments(zeros, zeros, zeros) for name in chosen.blocks}
     counts, energies, fparams, aparams = [], [], [], []
@@ -100,10 +93,10 @@ def statistics(frames: Iterable[Frame], settings: ModelSettings) -> Statistics:
 def row_moments(frame: Frame, name: str, chosen: Selection, settings: ModelSettings) -> Moments:
     """Moments (n_types, 2) of the environment rows that one block sees of one frame, empty slots counted as zeros."""
     block, d = chosen.blocks[name], settings.descriptor
-    graph = own_graph(frame, block, chosen)
-    near = neighborhood(graph, edge_vectors(graph, flat_positions([frame.structure])), graph.repinit)
+    graph = build_graph([frame.structure], replace(chosen, blocks={name: block}))  # cut and truncated for it alone
+    near = neighborhood(graph, edge_vectors(graph, flat_positions([frame.structure])), graph.blocks[name])
     real = real_slots(near, d.exclude_types, settings.n_types)
-    n, smooth = len(near.types), smooth_cutoff(name, settings)
+    n, smooth = len(near.types), d.block_settings[name].smooth_cutoff
     nothing, one = np.zeros((n, 4)), np.ones((n, 4))
     found = environment(near.vectors, real, nothing, one, smooth, block.cutoff, d.env_protection).rows
     atoms = np.bincount(near.types, minlength=settings.n_types + 1)[:-1, None]
@@ -114,29 +107,10 @@ def row_moments(frame: Frame, name: str, chosen: Selection, settings: ModelSetti
     )
 
 
-def own_graph(frame: Frame, block: Block, chosen: Selection) -> Graph:
-    """The graph of a frame for one block alone, cut and truncated as that block wants."""
-    alone = Selection(
-        repinit=block,
-        repformer=block,
-        n_types=chosen.n_types,
-        pair_exclude=chosen.pair_exclude,
-        truncate=chosen.truncate,
-    )
-    return build_graph([frame.structure], alone)
-
-
 def _by_type(rows: Array, types: Array, n_types: int) -> Array:
     """(n_types, 2): sums of radial and angular components over the slots of all centers of a type."""
     radial, angular = rows[:, :, 0].sum(axis=1), rows[:, :, 1:].sum(axis=(1, 2))
     return np.stack([np.bincount(types, x, minlength=n_types + 1)[:-1] for x in (radial, angular)], axis=1)
-
-
-def smooth_cutoff(name: str, settings: ModelSettings) -> float:
-    """Where the switch of a block begins, angstrom."""
-    d = settings.descriptor
-    smooth = {"repinit": d.repinit.rcut_smth, "three_body": d.repinit.three_body_rcut_smth}
-    return smooth.get(name, d.repformer.rcut_smth)
 
 
 def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array]:
@@ -174,11 +148,10 @@ def parameter_statistics(moments: Moments, protection: float) -> tuple[Array, Ar
 def with_statistics(model: Model, settings: ModelSettings, found: Statistics) -> Model:
     """``model`` with the statistics in it."""
     new = state(model)
-    repinit, repformer = settings.descriptor.repinit, settings.descriptor.repformer
-    for name, rows in found.rows.items():
-        keep_mean = not (repformer if name == "repformer" else repinit).set_davg_zero
-        mean, deviation = environment_statistics(rows, keep_mean)
-        _put(new, {f"{PATHS[name]}.mean": mean, f"{PATHS[name]}.stddev": deviation})
+    for name, block in settings.descriptor.block_settings.items():
+        mean, deviation = environment_statistics(found.rows[name], block.has_mean)
+        path = f"descriptor.{block.statistics}"
+        _put(new, {f"{path}.mean": mean, f"{path}.stddev": deviation})
     for name, moments in (("fparam", found.fparam), ("aparam", found.aparam)):
         if moments is not None and f"fitting.{name}_avg" in new:
             mean, inverse = parameter_statistics(moments, settings.data_stat_protect)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.data.graph import Selection, build_graph, flat_positions
-from dpmodel.data.selection import selection
+from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.structure import Structure
 from dpmodel.errors import NeighborOverflowWarning
-from dpmodel.graph import Graph
+from dpmodel.graph import Graph, Selection
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
@@ -68,7 +67,7 @@ class Case:
 
     @cached_property
     def selection(self) -> Selection:
-        return selection(self.settings)
+        return self.settings.selection
 
     @cached_property
     def graph(self) -> Graph:

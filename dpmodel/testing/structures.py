@@ -114,9 +114,8 @@ def extended(structures: Sequence[Structure], graph: Graph, n_slots: int) -> Ext
     """The neighbors of ``graph`` (of these structures, all of one size) by explicit images, in ``n_slots`` slots."""
     n_frames, n = len(structures), len(structures[0].types)
     occupied = np.zeros(graph.neighbors.shape, dtype=bool)
-    for mask in (graph.repinit, graph.three_body, graph.repformer):
-        if mask is not None:
-            occupied[:, : mask.shape[1]] |= mask
+    for mask in graph.blocks.values():
+        occupied[:, : mask.shape[1]] |= mask
     frames = [
         _extended(s, graph.neighbors[rows] - f * n, graph.shift[rows], occupied[rows], n_slots)
         for f, s in enumerate(structures)

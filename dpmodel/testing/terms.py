@@ -15,7 +15,7 @@ from dpmodel.model.model import Model
 from dpmodel.model.predict import atomic_output, edge_vectors, predict
 from dpmodel.module import Rebuilder, state
 from dpmodel.testing.cases import Case
-from dpmodel.xp import Array, cast
+from dpmodel.xp import Array, cast, map_arrays
 
 Terms = dict[str, Array]  # centers of all frames first, or frames for energy and virial
 
@@ -62,11 +62,9 @@ def forward(model: Model, graph: Graph, positions: Array, execution: Execution) 
     table = d.type_embedding()
     vectors = cast(edge_vectors(graph, positions), table.dtype)
     geometry = {"type_embedding": table}
-    blocks = {"repinit": (d.repinit, graph.repinit), "three_body": (d.three_body, graph.three_body)}
-    for name, (block, occupied) in blocks.items():
-        if block is not None:
-            rows, switch, *_ = block.near.look(neighborhood(graph, vectors, occupied))
-            geometry |= {f"{name}.switch": switch, f"{name}.rows": rows}
+    for name, block in d.first_blocks.items():
+        rows, switch, *_ = block.near.look(neighborhood(graph, vectors, graph.blocks[name]))
+        geometry |= {f"{name}.switch": switch, f"{name}.rows": rows}
     seen["atom_output"] = atomic_output(model, graph, positions, replace(execution, observe=observe))
     ends = {name: seen.pop(name) for name in ("g2", "h2", "g1", "rot_mat", "descriptor", "atomic", "atom_output")}
     return {**geometry, "switch": seen.pop("switch"), **seen, **ends}
@@ -87,9 +85,9 @@ class OnEngine:
             graph = pad_graph(case.graph, case.selection)
             positions = pad_rows(case.positions, case.graph, graph)
         model = case.model.model
-        rebuild, native = Rebuilder(model), engine.native
-        arrays = {path: native(value.astype(float) if self.exact else value) for path, value in state(model).items()}
-        given = (arrays, Graph(*(None if x is None else native(x) for x in graph)), native(positions))
+        rebuild = Rebuilder(model)
+        arrays = {path: value.astype(float) if self.exact else value for path, value in state(model).items()}
+        given = map_arrays(engine.native, (arrays, graph, positions))
         names: list[str] = []
 
         def trace(arrays: dict[str, Array], graph: Graph, x: Array) -> tuple[Array, ...]:
@@ -167,8 +165,8 @@ def meaningful(term: str, reference: Array, case: Case) -> Array:
     if not term.startswith(("atom_", "force")):  # those are zero for virtual atoms
         matters[graph.types[: len(reference)] == case.settings.n_types] = False
     if name in ("rows", "switch", "g2", "h2"):
-        occupied = {"repinit": graph.repinit, "three_body": graph.three_body}.get(term.split(".")[0], graph.repformer)
-        assert occupied is not None
+        first = term.split(".")[0]
+        occupied = graph.blocks[first if first in graph.blocks else "repformer"]
         matters[:, occupied.shape[1] :] = False  # the slot that stands for all empty ones
         matters[:, : occupied.shape[1]][~occupied] = False
     return matters

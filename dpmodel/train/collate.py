@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dpmodel.data.graph import Selection, build_graph, flat_positions
+from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.labels import LABELS
 from dpmodel.data.padding import pad_graph, pad_rows
 from dpmodel.data.systems import Frame
+from dpmodel.graph import Selection
 from dpmodel.train.loss import Batch, Labels
 from dpmodel.xp import Array
 

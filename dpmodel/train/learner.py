@@ -19,7 +19,7 @@ from dpmodel.module import Rebuilder, arrays, state
 from dpmodel.train.loss import Batch, loss, prefactors, reported
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings import AdamWSettings
-from dpmodel.xp import Array, namespace
+from dpmodel.xp import Array, map_arrays, namespace
 
 Arrays = dict[str, np.ndarray]
 Named = dict[str, Array]
@@ -98,7 +98,7 @@ class Learner:
         trained = {key: parameters[key] for key in dict.fromkeys(keys.values()) if key in parameters}
         fixed = {key: self.fixed[key] for key in dict.fromkeys(keys.values()) if key in self.fixed}
         weights = prefactors(self.script.tasks[task].loss, learning_rate, self._start_lr)
-        return trained, fixed, native(batch, self.engine), {t: self._number(w) for t, w in weights.items()}
+        return trained, fixed, map_arrays(self.engine.native, batch), {t: self._number(w) for t, w in weights.items()}
 
     def _together(self, gradients: Named, total: Array, reports: Named) -> tuple[Named, Array, Named]:
         """Sums over the processes."""
@@ -144,13 +144,6 @@ class Learner:
             return dict(zip(names, slopes, strict=True)), total, reports
 
         return function
-
-
-def native(batch: Any, engine: Engine) -> Any:
-    """Nested named tuples of NumPy arrays on the engine."""
-    if isinstance(batch, tuple):
-        return type(batch)(*(native(x, engine) for x in batch))
-    return None if batch is None else engine.native(batch)
 
 
 def summed(values: Sequence[Array], processes: Processes) -> list[Array]:

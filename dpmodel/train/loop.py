@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from dpmodel.backend import Alone, Engine, Processes
-from dpmodel.data.selection import selection
 from dpmodel.data.systems import Frame
 from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError, TrainingError
@@ -58,7 +57,7 @@ class Training:
             self.learner.optimizer.load(_over(self.learner.optimizer.state(), start.optimizer))
         self._rate = schedule(script.settings.learning_rate, self.n_steps)
         self._turns = TaskSampler(task_shares(script, data), script.training.first_seed)
-        self._selections = {name: selection(task.model) for name, task in script.tasks.items()}
+        self._selections = {name: task.model.selection for name, task in script.tasks.items()}
         self._average = (
             Average(self.learner, script.training.ema_decay, start.ema) if script.training.enable_ema else None
         )

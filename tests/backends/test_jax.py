@@ -12,7 +12,6 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.data.padding import pad_graph
-from dpmodel.data.selection import selection
 from dpmodel.errors import BackendError, InputError
 from dpmodel.execution import Execution
 from dpmodel.model.predict import predict
@@ -188,7 +187,7 @@ def test_rounded_sizes_and_groups_change_nothing() -> None:
     """A potential rounds the sizes of its graphs; here is the program for the very sizes, four atoms at a time."""
     p = potential("jax")
     engine, rebuild, arrays = p.engine, Rebuilder(p.file.model), graph_of(SETTINGS, **FRAMES)
-    assert pad_graph(arrays[0], selection(SETTINGS)).neighbors.shape > arrays[0].neighbors.shape
+    assert pad_graph(arrays[0], SETTINGS.selection).neighbors.shape > arrays[0].neighbors.shape
     execution = Execution(group=4, loop=dpmodel_jax.in_turn, checkpoint=engine.checkpoint)
     function = engine.compile(lambda s, graph, x: predict(rebuild(s), graph, x, engine.grad_and_aux, execution))
     expected = function(*jax.tree.map(engine.native, (state(p.file.model), *arrays)))
@@ -205,7 +204,7 @@ def test_dynamics_compiles_once_or_twice() -> None:
         moved = FRAMES | {"positions": FRAMES["positions"] + 0.1 * rng.standard_normal(FRAMES["positions"].shape)}
         p.evaluate(**moved)
         graph, _ = graph_of(SETTINGS, **moved)
-        widths.add((graph.neighbors.shape, graph.repformer.shape))
+        widths.add((graph.neighbors.shape, graph.blocks["repformer"].shape))
     assert len(widths) > 4
     assert engine.compilations - before <= 2
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from dpmodel.backend import Engine, backend
 from dpmodel.data.padding import pad_graph
-from dpmodel.data.selection import selection
 from dpmodel.errors import BackendError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
 from dpmodel.execution import Execution
@@ -85,7 +84,7 @@ def test_sizes_rounded_up(settings: ModelSettings, seed: int, crowded: bool) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NeighborOverflowWarning)
         graph, positions = random_graph(settings, seed, n=5, nf=2, filling=2.0 if crowded else 0.4)
-    module, padded = random_model(settings, seed).model, pad_graph(graph, selection(settings))
+    module, padded = random_model(settings, seed).model, pad_graph(graph, settings.selection)
     assert len(padded.types) > len(positions)
     spread_positions = np.pad(positions, ((0, len(padded.types) - len(positions)), (0, 0)))
     found = predict(module, padded, spread_positions, ENGINE.grad_and_aux)
@@ -108,7 +107,7 @@ def with_ghosts(settings: ModelSettings, graph: Graph, positions: np.ndarray) ->
     spread_positions, owner = list(positions), list(range(len(positions)))
     neighbors, shift = graph.neighbors.copy(), graph.shift.copy()
     known: dict[tuple[int, ...], int] = {}
-    for i, k in np.argwhere(np.any(shift != 0.0, axis=-1) & np.any(shift != selection(settings).far, axis=-1)):
+    for i, k in np.argwhere(np.any(shift != 0.0, axis=-1) & np.any(shift != settings.selection.far, axis=-1)):
         original = int(neighbors[i, k])
         image = (original, *np.round(1e6 * shift[i, k]).astype(int))
         if image not in known:

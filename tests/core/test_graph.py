@@ -9,21 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpmodel.data.graph import Block, Selection, build_graph, candidates, flat_positions
+from dpmodel.data.graph import build_graph, candidates, flat_positions
 from dpmodel.data.padding import pad_graph, pad_rows, rounded_up
 from dpmodel.data.structure import Structure, structures
+from dpmodel.dpa2.lower import graph_of_lists
 from dpmodel.errors import InputError, NeighborOverflowWarning
-from engine_lists import graph_from_lists
+from dpmodel.graph import Block, Selection
 
 CASES = Path(__file__).parents[1] / "reference"
-BLOCKS: dict[str, Any] = {
-    "repinit": Block(5.0, 60),
-    "repformer": Block(4.0, 40),
-    "three_body": Block(4.0, 40),
-    "n_types": 2,
-}
-WIDE = Selection(**BLOCKS)
-TIGHT = Selection(repinit=Block(5.0, 14), repformer=Block(4.0, 6), n_types=2)  # of the case sel_overflow
+BLOCKS = {"repinit": Block(5.0, 60), "three_body": Block(4.0, 40), "repformer": Block(4.0, 40)}
+WIDE = Selection(blocks=BLOCKS, n_types=2)
+
+
+def two_blocks(repinit: Block, repformer: Block, n_types: int = 2, **options: Any) -> Selection:
+    return Selection(blocks={"repinit": repinit, "repformer": repformer}, n_types=n_types, **options)
+
+
+TIGHT = two_blocks(Block(5.0, 14), Block(4.0, 6))  # of the case sel_overflow
 MIXED = ["baseline", "nopbc", "virtual_atom", "three_body", "sel_overflow"]
 
 overflow = pytest.mark.filterwarnings("ignore::dpmodel.errors.NeighborOverflowWarning")
@@ -43,8 +45,9 @@ def vectors_of(graph, positions):
 
 
 def assert_same(a, b):
-    for name in a._fields:
-        x, y = getattr(a, name), getattr(b, name)
+    assert a.blocks.keys() == b.blocks.keys()
+    for name in {*a._fields, *a.blocks} - {"blocks"}:
+        x, y = (g.blocks[name] if name in g.blocks else getattr(g, name) for g in (a, b))
         assert (x is None) == (y is None), name
         if x is not None:
             np.testing.assert_allclose(x, y, atol=1e-12, err_msg=name)
@@ -70,77 +73,35 @@ def test_neighbors_are_those_of_the_reference(name):
     nf, nloc, _ = io["nlist"].shape
     for atom, (f, i) in enumerate(np.ndindex(nf, nloc)):
         listed = io["nlist"][f, i][io["nlist"][f, i] >= 0]
-        assert graph.repinit[atom].sum() == len(listed)
+        assert graph.blocks["repinit"][atom].sum() == len(listed)
         np.testing.assert_array_equal(graph.neighbors[atom, : len(listed)], io["mapping"][f, listed] + f * nloc)
         expected = io["ext_coord"][f, listed] - io["ext_coord"][f, i]
         np.testing.assert_allclose(vectors[atom, : len(listed)], expected, atol=1e-10)
-    np.testing.assert_array_equal(graph.repformer.sum(1), (io["sw"] > 0).sum(-1).reshape(-1))
+    np.testing.assert_array_equal(graph.blocks["repformer"].sum(1), (io["sw"] > 0).sum(-1).reshape(-1))
 
 
 @overflow
 @pytest.mark.parametrize("name", MIXED)
-def test_the_lower_interface_makes_the_same_graph(name):
+def test_lists_make_the_same_graph(name):
+    """deepmd-kit's own lists, sorted and cut again, in a narrower graph too"""
     io, selection = case(name)
-    expected = build_graph(frames_of(io), selection)
-    graph, edges = graph_from_lists(io["ext_atype"], io["nlist"], io["mapping"], io["ext_coord"], selection)
-    exact = ("types", "neighbors", "repinit", "three_body", "repformer", "first_type", "frame", "members")
-    for field in exact:
-        np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field), err_msg=field)
-    x = io["ext_coord"].reshape(-1, 3)
-    vectors = x[edges.source] - x[edges.center][:, None] + edges.far
-    np.testing.assert_allclose(vectors, vectors_of(expected, flat_positions(frames_of(io))), atol=1e-10)
-    nloc = io["nlist"].shape[1]
-    local = io["ext_coord"][:, :nloc].reshape(-1, 3)
-    np.testing.assert_allclose(vectors_of(graph, local), vectors, atol=1e-10)
-    np.testing.assert_array_equal(edges.far.any(-1), ~graph.repinit)
-
-
-@overflow
-@pytest.mark.parametrize("name", ["baseline", "sel_overflow"])
-def test_the_order_and_the_width_of_a_list_do_not_matter(name):
-    io, selection = case(name)
-    expected = graph_from_lists(io["ext_atype"], io["nlist"], io["mapping"], io["ext_coord"], selection)
-    nlist = np.concatenate([io["nlist"], np.full((*io["nlist"].shape[:2], 5), -1)], axis=-1)
-    nlist = np.random.default_rng(0).permuted(nlist, axis=-1)
-    flat = io["ext_coord"].reshape(len(nlist), -1)
-    graph, edges = graph_from_lists(io["ext_atype"].astype(np.int32), nlist, io["mapping"].tolist(), flat, selection)
-    assert_same(graph, expected[0])
-    assert_same(edges, expected[1])
-
-
-def test_a_list_with_a_skin_is_cut():
-    io, _ = case("baseline")
-    narrow = Selection(repinit=Block(3.5, 60), repformer=Block(3.0, 40), n_types=2)
-    graph, _ = graph_from_lists(io["ext_atype"], io["nlist"], io["mapping"], io["ext_coord"], narrow)
-    expected = build_graph(frames_of(io), narrow)
-    np.testing.assert_array_equal(graph.neighbors, expected.neighbors)
-    np.testing.assert_array_equal(graph.repformer, expected.repformer)
-
-
-def test_virtual_atoms_of_an_engine_are_left_out():
-    """An engine lists them like any other atom; their images are virtual, too."""
-    io, _ = case("baseline")
-    types, virtual = io["atype"].copy(), io["ext_atype"].copy()
-    types[:, 3] = virtual[io["mapping"] == 3] = -1
-    graph, _ = graph_from_lists(virtual, io["nlist"], io["mapping"], io["ext_coord"], WIDE)
-    expected = build_graph(structures(io["coord"], types, io["box"], type_map="AB"), WIDE)
-    for field in ("types", "neighbors", "repinit", "repformer"):
-        np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field))
-
-
-def test_without_images_there_is_no_mapping():
-    io, _ = case("nopbc")
-    args = io["ext_atype"], io["nlist"], io["mapping"], io["ext_coord"], WIDE
-    assert_same(graph_from_lists(*args)[0], graph_from_lists(args[0], args[1], None, *args[3:])[0])
-
-
-def test_parameters_pass_through_the_lower_interface():
-    io, _ = case("baseline")
-    fparam, aparam = np.arange(4.0).reshape(2, 2), np.arange(14.0).reshape(2, 7, 1)
-    args = io["ext_atype"], io["nlist"], io["mapping"], io["ext_coord"], WIDE
-    graph, _ = graph_from_lists(*args, fparam=fparam, aparam=aparam)
-    np.testing.assert_array_equal(graph.fparam, fparam)
-    np.testing.assert_array_equal(graph.aparam, np.arange(14.0)[:, None])
+    for chosen in (selection, two_blocks(Block(3.5, 60), Block(3.0, 40))):
+        expected = build_graph(frames_of(io), chosen)
+        extended = (io["ext_coord"], io["ext_atype"], io["nlist"], io["mapping"])
+        graph, vectors = graph_of_lists(*extended, chosen.blocks, n_types=2, truncate=True)
+        for field in ("types", "first_type", "frame", "members"):
+            np.testing.assert_array_equal(getattr(graph, field), getattr(expected, field), err_msg=field)
+        n = expected.neighbors.shape[1]
+        np.testing.assert_array_equal(graph.neighbors[:, :n], expected.neighbors)
+        assert (graph.neighbors[:, n:] == np.arange(len(vectors))[:, None]).all()
+        assert graph.blocks.keys() == expected.blocks.keys()
+        for block, mask in expected.blocks.items():
+            np.testing.assert_array_equal(graph.blocks[block][:, : mask.shape[1]], mask, err_msg=block)
+            assert not graph.blocks[block][:, mask.shape[1] :].any()
+        occupied = expected.neighbors != np.arange(len(vectors))[:, None]
+        right = vectors_of(expected, flat_positions(frames_of(io)))
+        np.testing.assert_allclose(vectors[:, :n][occupied], right[occupied], atol=1e-10)
+        assert (np.linalg.norm(vectors[:, :n][~occupied], axis=-1) > chosen.cutoff).all()
 
 
 # ---- layout ----
@@ -160,7 +121,7 @@ def test_frames_of_different_size_share_an_axis():
         np.testing.assert_array_equal(graph.neighbors[rows, :width], alone.neighbors + first)
         np.testing.assert_allclose(vectors[rows, :width], own, atol=1e-12)
         for name in ("repinit", "three_body", "repformer"):
-            np.testing.assert_array_equal(getattr(graph, name)[rows].sum(1), getattr(alone, name).sum(1))
+            np.testing.assert_array_equal(graph.blocks[name][rows].sum(1), alone.blocks[name].sum(1))
         np.testing.assert_array_equal(graph.first_type[rows], frame.types[0])
 
 
@@ -168,18 +129,18 @@ def test_widths_are_those_of_real_neighborhoods():
     x = np.array([[0.0, 0, 0], [3, 0, 0], [7.5, 0, 0]])
     graph = build_graph(structures(x, [0, 1, 0], type_map="AB"), WIDE)
     assert graph.neighbors.tolist() == [[1, 0], [0, 2], [1, 2]]
-    assert graph.repinit.tolist() == [[True, False], [True, True], [True, False]]
-    assert graph.repformer.tolist() == np.asarray(graph.three_body).tolist() == [[True], [True], [False]]
+    assert graph.blocks["repinit"].tolist() == [[True, False], [True, True], [True, False]]
+    assert graph.blocks["repformer"].tolist() == graph.blocks["three_body"].tolist() == [[True], [True], [False]]
     distance = np.linalg.norm(vectors_of(graph, x), axis=-1)
-    np.testing.assert_allclose(distance[graph.repinit], [3, 3, 4.5, 4.5])
-    assert (distance[~graph.repinit] > 2 * WIDE.cutoff).all()
+    np.testing.assert_allclose(distance[graph.blocks["repinit"]], [3, 3, 4.5, 4.5])
+    assert (distance[~graph.blocks["repinit"]] > 2 * WIDE.cutoff).all()
 
 
 def test_a_lone_atom_has_one_empty_slot():
     graph = build_graph(structures([[0, 0, 0]], [1], type_map="AB"), WIDE)
     assert graph.neighbors.tolist() == [[0]]
-    assert not graph.repinit.any()
-    assert graph.repformer.shape == np.asarray(graph.three_body).shape == (1, 1)
+    assert not graph.blocks["repinit"].any()
+    assert graph.blocks["repformer"].shape == graph.blocks["three_body"].shape == (1, 1)
     assert np.linalg.norm(graph.shift) > 2 * WIDE.cutoff
 
 
@@ -188,9 +149,9 @@ def test_kinds_of_numbers():
     for name in ("types", "neighbors", "first_type", "frame", "members"):
         assert getattr(graph, name).dtype == np.int64
     assert graph.shift.dtype == np.float64
-    assert graph.repinit.dtype == np.asarray(graph.three_body).dtype == graph.repformer.dtype == bool
-    two_blocks = Selection(repinit=WIDE.repinit, repformer=WIDE.repformer, n_types=2)
-    assert build_graph(random_frames(np.random.default_rng(0), (4,)), two_blocks).three_body is None
+    assert graph.blocks["repinit"].dtype == graph.blocks["three_body"].dtype == graph.blocks["repformer"].dtype == bool
+    graph = build_graph(random_frames(np.random.default_rng(0), (4,)), TIGHT)
+    assert graph.blocks.keys() == {"repinit", "repformer"}
 
 
 def test_virtual_atoms():
@@ -200,12 +161,12 @@ def test_virtual_atoms():
     graph = build_graph(structures(x, types, cell, type_map="AB"), WIDE)
     assert graph.types.tolist() == [2, 0, 1, 2, 1, 0]
     assert graph.first_type.tolist() == [0] * 6  # a virtual atom 0 counts as type 0
-    assert not graph.repinit[types < 0].any()
-    assert not np.isin(graph.neighbors[graph.repinit], np.flatnonzero(types < 0)).any()
+    assert not graph.blocks["repinit"][types < 0].any()
+    assert not np.isin(graph.neighbors[graph.blocks["repinit"]], np.flatnonzero(types < 0)).any()
     real = build_graph(structures(x[types >= 0], types[types >= 0], cell, type_map="AB"), WIDE)
-    np.testing.assert_array_equal(graph.repinit.sum(1)[types >= 0], real.repinit.sum(1))
+    np.testing.assert_array_equal(graph.blocks["repinit"].sum(1)[types >= 0], real.blocks["repinit"].sum(1))
     nobody = build_graph(structures(x, np.full(6, -1), cell, type_map="AB"), WIDE)
-    assert not nobody.repinit.any()
+    assert not nobody.blocks["repinit"].any()
 
 
 def test_parameters_lie_on_the_axes_of_frames_and_atoms():
@@ -236,12 +197,11 @@ LINE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [-4.5, 0, 0]])  #
 
 def seen_by_atom_0(types, **change):
     """Neighbors of atom 0 that (repinit, repformer) look at."""
-    blocks: dict[str, Any] = {"repinit": Block(5.0, 3), "repformer": Block(4.0, 2), "n_types": 2}
-    selection = Selection(**{**blocks, **change})
+    selection = two_blocks(Block(5.0, 3), Block(4.0, 2), **change)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NeighborOverflowWarning)
         graph = build_graph(structures(LINE, types, type_map="AB"), selection)
-    return [graph.neighbors[0, : m.shape[1]][m[0]].tolist() for m in (graph.repinit, graph.repformer)]
+    return [graph.neighbors[0, : m.shape[1]][m[0]].tolist() for m in graph.blocks.values()]
 
 
 def test_the_nearest_are_kept():
@@ -262,15 +222,15 @@ def test_everything_within_the_cutoff_without_truncation():
 
 
 def test_a_three_body_block_wider_than_repinit_leads():
-    wide: dict[str, Any] = {"repinit": Block(2.5, 2), "repformer": Block(1.5, 1), "three_body": Block(5.0, 4)}
-    graph = build_graph(structures(LINE, [0] * 5, type_map="AB"), Selection(**wide, n_types=2))
-    assert [np.asarray(m)[0].sum() for m in (graph.repformer, graph.repinit, graph.three_body)] == [1, 2, 4]
+    wide = {"repinit": Block(2.5, 2), "repformer": Block(1.5, 1), "three_body": Block(5.0, 4)}
+    graph = build_graph(structures(LINE, [0] * 5, type_map="AB"), Selection(blocks=wide, n_types=2))
+    assert {name: m[0].sum() for name, m in graph.blocks.items()} == {"repinit": 2, "repformer": 1, "three_body": 4}
 
 
 def test_too_many_neighbors_are_reported():
     """Atoms 0 and 2 of each frame have four neighbors, atom 2 one at 4.92 angstrom."""
     frames = structures([LINE + 50, LINE], [0] * 5, type_map="AB")
-    selection = Selection(repinit=Block(5.0, 3), repformer=Block(4.0, 3), n_types=1)
+    selection = two_blocks(Block(5.0, 3), Block(4.0, 3), n_types=1)
     message = (
         r"^repinit keeps the 3 nearest neighbors within 5 angstrom, but atom 0 of frame 0 has 4 "
         r"\(4 of 10 atoms have too many; nsel = 4 would keep all\)\. .* The farthest are left out\.$"
@@ -282,14 +242,14 @@ def test_too_many_neighbors_are_reported():
     with pytest.raises(InputError, match=r"repinit keeps the 3 nearest .* atom 0 of frame 0 has 4"):
         build_graph(frames, selection, strict=True)
     with pytest.warns(NeighborOverflowWarning, match=r"repinit .* has 4 .*; repformer keeps the 2 .* has 3") as caught:
-        build_graph(frames, Selection(repinit=Block(5.0, 3), repformer=Block(4.0, 2), n_types=1))
+        build_graph(frames, two_blocks(Block(5.0, 3), Block(4.0, 2), n_types=1))
     assert len(caught) == 1
 
 
 def test_no_report_where_nothing_is_left_out():
     frames = structures(LINE, [0] * 5, type_map="AB")
-    build_graph(frames, Selection(repinit=Block(5.0, 4), repformer=Block(4.0, 3), n_types=1), strict=True)
-    few = Selection(repinit=Block(5.0, 1), repformer=Block(4.0, 1), n_types=1, truncate=False)
+    build_graph(frames, two_blocks(Block(5.0, 4), Block(4.0, 3), n_types=1), strict=True)
+    few = two_blocks(Block(5.0, 1), Block(4.0, 1), n_types=1, truncate=False)
     build_graph(frames, few, strict=True)
 
 
@@ -304,7 +264,7 @@ def test_atoms_at_the_same_place_are_an_error(gap):
     virtual = structures(x, [0, 0, -1, 0], np.eye(3) * 5, type_map="AB")
     build_graph(virtual, WIDE)
     excluded = structures(x, [0, 0, 1, 0], np.eye(3) * 5, type_map="AB")
-    build_graph(excluded, Selection(**BLOCKS, pair_exclude=((0, 1),)))  # they do not see each other
+    build_graph(excluded, Selection(blocks=BLOCKS, n_types=2, pair_exclude=((0, 1),)))  # they do not see each other
 
 
 @overflow
@@ -313,7 +273,7 @@ def test_atoms_at_the_same_place_are_an_error(gap):
 def test_truncation_of_a_crystal_is_the_same_everywhere(seed):
     """nsel = 10 cuts through the twelve second neighbors: which of them stay is a matter of the crystal alone."""
     rng = np.random.default_rng(seed)
-    selection = Selection(repinit=Block(5.0, 10), repformer=Block(4.9, 9), n_types=1)
+    selection = two_blocks(Block(5.0, 10), Block(4.9, 9), n_types=1)
 
     def environment(x, cell):
         frames = structures(x, np.zeros(len(x), dtype=int), cell, type_map="A")
@@ -351,18 +311,18 @@ def test_the_ladder_of_sizes():
 
 def test_a_bucket_holds_the_graph_and_nothing_else():
     frames = random_frames(np.random.default_rng(4), (21, 20))
-    selection = Selection(repinit=Block(5.0, 60), repformer=Block(4.0, 35), n_types=2)
+    selection = two_blocks(Block(5.0, 60), Block(4.0, 35))
     small = build_graph(frames, selection)._replace(aparam=np.ones((41, 2)))
     big = pad_graph(small, selection)
     x = pad_rows(flat_positions(frames), small, big)
     (n, width), (n_big, width_big) = small.neighbors.shape, big.neighbors.shape
     assert (n_big, width_big) == (48, rounded_up(width)) == (len(x), min(rounded_up(width), 60))
-    assert big.repformer.shape[1] in (rounded_up(small.repformer.shape[1]), 35)
+    assert big.blocks["repformer"].shape[1] in (rounded_up(small.blocks["repformer"].shape[1]), 35)
     vectors = vectors_of(big, x)
     np.testing.assert_allclose(vectors[:n, :width], vectors_of(small, flat_positions(frames)), atol=1e-12)
-    assert (np.linalg.norm(vectors[~big.repinit], axis=-1) > 2 * selection.cutoff).all()
+    assert (np.linalg.norm(vectors[~big.blocks["repinit"]], axis=-1) > 2 * selection.cutoff).all()
     for name in ("repinit", "repformer"):
-        mask, grown = getattr(small, name), getattr(big, name)
+        mask, grown = small.blocks[name], big.blocks[name]
         np.testing.assert_array_equal(grown[:n, : mask.shape[1]], mask)
         assert grown.sum() == mask.sum()
     assert (big.types[n:] == 2).all()
@@ -371,18 +331,18 @@ def test_a_bucket_holds_the_graph_and_nothing_else():
     assert big.members.shape == (2, 24)
     assert sorted(big.members[big.members < n_big]) == list(range(41))
     assert set(big.members[big.members >= n_big]) == {48}
-    assert big.three_body is None
+    assert big.blocks.keys() == small.blocks.keys()
 
 
 def test_a_bucket_is_no_wider_than_nsel():
     frames = random_frames(np.random.default_rng(5), (20,), cell=8.0)
     wide = build_graph(frames, WIDE)
-    n, m = (int(mask.sum(1).max()) for mask in (wide.repinit, wide.repformer))
-    exact: dict[str, Any] = {"repinit": Block(5.0, n), "repformer": Block(4.0, m), "n_types": 2}
+    n, m = (int(mask.sum(1).max()) for mask in (wide.blocks["repinit"], wide.blocks["repformer"]))
+    exact = (Block(5.0, n), Block(4.0, m))
     assert rounded_up(n) > n
-    truncated = Selection(**exact)
+    truncated = two_blocks(*exact)
     grown = pad_graph(build_graph(frames, truncated), truncated)
-    assert grown.neighbors.shape[1] == grown.repinit.shape[1] == n
-    assert grown.repformer.shape[1] == m
-    everything = Selection(**exact, truncate=False)
+    assert grown.neighbors.shape[1] == grown.blocks["repinit"].shape[1] == n
+    assert grown.blocks["repformer"].shape[1] == m
+    everything = two_blocks(*exact, truncate=False)
     assert pad_graph(build_graph(frames, everything), everything).neighbors.shape[1] == rounded_up(n)

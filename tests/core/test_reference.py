@@ -5,13 +5,9 @@ import pytest
 
 import dpmodel
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.dpa2.descriptor import Description
-from dpmodel.graph import Graph
 from dpmodel.model.predict import describe
-from dpmodel.ops.arrays import gather
-from engine_lists import graph_from_lists
 from reference_cases import ENERGY, EVERY, HEADS, Case, case
 
 pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")  # sel_overflow is meant to
@@ -47,17 +43,9 @@ def test_descriptor_of_structures(name: str) -> None:
     """Through our own search for neighbors."""
     c, model = case(name), case(name).file
     frames = structures(c.io["coord"], c.io["atype"], c.io.get("box"), type_map=model.settings.type_map)
-    graph = build_graph(frames, selection(model.settings))
+    graph = build_graph(frames, model.settings.selection)
     found = describe(model.model, graph, flat_positions(frames))
-    check_description(c, found, graph.repformer)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_descriptor_of_extended_systems(name: str) -> None:
-    """Through deepmd-kit's own lists, in NumPy before the model."""
-    c, model = case(name), case(name).file
-    graph, vectors = of_lists(c)
-    check_description(c, model.model.descriptor(graph, vectors), graph.repformer)
+    check_description(c, found, graph.blocks["repformer"])
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -77,14 +65,6 @@ def test_lower_interface(name: str, order: str) -> None:
 
 def shuffled(nlist: np.ndarray) -> np.ndarray:
     return np.random.default_rng(0).permuted(nlist, axis=-1)
-
-
-def of_lists(c: Case) -> tuple[Graph, np.ndarray]:
-    """Graph and edge vectors (N, n, 3) of the extended system."""
-    wanted, coord = selection(c.file.settings), c.io["ext_coord"]
-    graph, edges = graph_from_lists(c.io["ext_atype"], c.io["nlist"], c.io["mapping"], coord, wanted)
-    x = coord.reshape(-1, 3)
-    return graph, gather(x, edges.source) - gather(x, edges.center)[:, None, :] + edges.far
 
 
 def check_description(c: Case, found: Description, occupied: np.ndarray) -> None:

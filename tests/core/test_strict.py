@@ -15,6 +15,7 @@ from dpmodel.model.model import Model
 from dpmodel.model.predict import atomic_output, describe, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import convert
+from dpmodel.xp import map_arrays
 from random_models import examples, graph_of, random_graph, random_model
 from reference_cases import EVERY, Case, case
 from strategies import dpmodel_settings
@@ -70,7 +71,7 @@ def compare(file: ModelFile, graph: Graph, positions: np.ndarray) -> None:
     """Strict arrays on another device and read-only ones give what ordinary ones give."""
     expected = everything(file.model, graph, positions)
     for convert_array in (strict, frozen):
-        arrays = Graph(*(None if x is None else convert_array(x) for x in graph))
+        arrays = map_arrays(convert_array, graph)
         found = everything(convert(file.model, convert_array), arrays, convert_array(positions))
         for ours, reference in zip(found, expected, strict=True):
             same(ours, reference)

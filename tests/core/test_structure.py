@@ -5,9 +5,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from dpmodel.data.graph import Block, Selection, build_graph
+from dpmodel.data.graph import build_graph
 from dpmodel.data.structure import from_ase, structures
 from dpmodel.errors import InputError
+from dpmodel.graph import Block, Selection
 
 X = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1.5, 0]])
 TYPES = np.array([0, 1, 1])
@@ -59,7 +60,7 @@ def test_any_kind_of_numbers(kind):
 
 def test_float32_coordinates_give_the_graph_of_their_values():
     x = np.random.default_rng(0).uniform(0, 4, (3, 3)).astype(np.float32)
-    selection = Selection(repinit=Block(3.0, 50), repformer=Block(2.0, 40), n_types=2)
+    selection = Selection(blocks={"repinit": Block(3.0, 50), "repformer": Block(2.0, 40)}, n_types=2)
     a, b = (build_graph(one(v, cell=CELL), selection) for v in (x, x.astype(np.float64)))
     np.testing.assert_array_equal(a.neighbors, b.neighbors)
     np.testing.assert_array_equal(a.shift, b.shift)
@@ -74,7 +75,7 @@ def test_what_was_given_is_neither_changed_nor_kept():
     for a in given:
         a.flags.writeable = False
     frames = one(*given[:3], fparam=given[3], aparam=given[4], n_fparam=2, n_aparam=1)
-    selection = Selection(repinit=Block(3.0, 50), repformer=Block(2.0, 40), n_types=2)
+    selection = Selection(blocks={"repinit": Block(3.0, 50), "repformer": Block(2.0, 40)}, n_types=2)
     build_graph(frames, selection)
     for s in frames:
         for mine, theirs in zip((s.positions, s.types, s.cell, s.fparam, s.aparam), given, strict=True):
@@ -181,8 +182,8 @@ def test_slabs_of_ase():
     atoms = Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], cell=[3, 3, 0], pbc=[True, True, False])
     s = from_ase(atoms, MAP)
     assert s.pbc.tolist() == [True, True, False]
-    selection = Selection(repinit=Block(3.1, 50), repformer=Block(2.0, 40), n_types=2)
-    assert build_graph([s], selection).repinit.sum(1).tolist() == [5, 5]
+    selection = Selection(blocks={"repinit": Block(3.1, 50), "repformer": Block(2.0, 40)}, n_types=2)
+    assert build_graph([s], selection).blocks["repinit"].sum(1).tolist() == [5, 5]
 
 
 def test_parameters_of_ase():

@@ -7,7 +7,6 @@ from hypothesis import Phase, settings
 
 from dpmodel.backend import backend
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.selection import selection
 from dpmodel.data.structure import Structure, structures
 from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
@@ -95,7 +94,7 @@ def random_graph(settings: ModelSettings, seed: int = 0, **options: Any) -> tupl
 def graph_of(settings: ModelSettings, **frames: Any) -> tuple[Graph, np.ndarray]:
     """The graph of arguments of ``Potential.evaluate``, and positions (N, 3)."""
     checked = structures_of(settings, **frames)
-    return build_graph(checked, selection(settings)), flat_positions(checked)
+    return build_graph(checked, settings.selection), flat_positions(checked)
 
 
 def structures_of(

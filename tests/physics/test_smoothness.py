@@ -8,7 +8,6 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.model.model import Model
 from dpmodel.model.predict import hessian_product, predict
@@ -68,7 +67,7 @@ class Journey:
         """Energy (), its slope with all positions (n, 3), and how that changes along the journey (n, 3)."""
         x = np.concatenate([self.cluster, [self.cluster[0] + distance * self.away]])
         frames = structures(x, self.types, type_map=self.settings.type_map)
-        graph, x = build_graph(frames, selection(self.settings)), flat_positions(frames)
+        graph, x = build_graph(frames, self.settings.selection), flat_positions(frames)
         direction = np.concatenate([0.0 * self.cluster, [self.away]])
         found = predict(self.model, graph, x, ENGINE.grad_and_aux)
         return found.energy[0], -found.forces, hessian_product(self.model, graph, x, direction, ENGINE.grad_and_aux)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import AdamRule, backend
-from dpmodel.data.selection import selection
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
@@ -32,7 +31,7 @@ def learner(
     made = read_script(script(root, **sections))
     task, engine = made.tasks["Default"], backend(name).engine(compile=compile)
     batches = open_batches(task.data.training_data, task.model, 1, "training")
-    chosen = selection(task.model)
+    chosen = task.model.selection
     given = [collate(batches.frames(n), chosen, rounded=engine.rounds_shapes) for n in range(3)]
     return Learner(made, {"Default": ModelFile(task.model, build(task.model, 1))}, engine), given
 
@@ -213,7 +212,7 @@ def test_tasks_share_what_they_say(tmp_path: Path, level: int) -> None:
     task = made.tasks["A"]
     frames = open_batches(task.data.training_data, task.model, 1, "training").frames(0)
     before = {name: state(file.model) for name, file in one.models().items()}
-    one.step("B", collate(frames, selection(task.model)), 0.01)
+    one.step("B", collate(frames, task.model.selection), 0.01)
     after = {name: state(file.model) for name, file in one.models().items()}
     moved = {name: {p for p in before[name] if not np.array_equal(before[name][p], after[name][p])} for name in "AB"}
     assert any(path.startswith("fitting.") for path in moved["B"])

@@ -8,7 +8,6 @@ import pytest
 
 from dpmodel.backend import Engine, backend
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.selection import selection
 from dpmodel.data.structure import structures
 from dpmodel.execution import Execution
 from dpmodel.model.build import build
@@ -16,9 +15,9 @@ from dpmodel.model.model import Model
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.train.learner import native
 from dpmodel.train.loss import Batch, Labels, loss, prefactors, reported
 from dpmodel.train.settings import TERMS, LossSettings
+from dpmodel.xp import map_arrays
 
 ENGINE = backend("numpy").engine()
 BLOCK = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 8, "neuron": [4, 8], "axis_neuron": 2, "tebd_dim": 2}
@@ -38,7 +37,7 @@ SIZES = [3, 3]
 def make_batch() -> tuple[Any, Batch]:
     random = np.random.default_rng(0)
     frames = [structures(random.uniform(0, 3.0, (len(t), 3)), t, type_map=("O", "H"))[0] for t in TYPES]
-    graph, x = build_graph(frames, selection(SETTINGS)), flat_positions(frames)
+    graph, x = build_graph(frames, SETTINGS.selection), flat_positions(frames)
     n = len(x)
     labels = Labels(
         np.array(2.0),
@@ -242,7 +241,7 @@ def slopes(engine: Engine, settings: LossSettings, model: Model) -> tuple[float,
 
         return engine.grad_and_aux(of, *(given[name] for name in names))
 
-    found, total = engine.compile(function)(held, native(BATCH, engine))
+    found, total = engine.compile(function)(held, map_arrays(engine.native, BATCH))
     return float(engine.numpy(total)), {k: engine.numpy(g) for k, g in zip(names, found, strict=True)}
 
 
@@ -285,7 +284,7 @@ def test_shares_of_a_batch_add_up() -> None:
         share = L._replace(
             energy=L.energy[one], force=L.force[atoms], virial=L.virial[one], atom_ener=L.atom_ener[atoms]
         )
-        part = Batch(build_graph(frame, selection(SETTINGS)), flat_positions(frame), share)
+        part = Batch(build_graph(frame, SETTINGS.selection), flat_positions(frame), share)
         parts.append(loss(MODEL, part, weights, settings, ENGINE.grad_and_aux)[0])
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-12)
 

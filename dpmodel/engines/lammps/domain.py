@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpmodel.data.graph import Selection, assemble
+from dpmodel.data.graph import assemble
 from dpmodel.data.neighbors import ROUNDING, Edges
 from dpmodel.engines.lammps.halo import Comm, Halo
-from dpmodel.graph import Graph
+from dpmodel.graph import Graph, Selection
 from dpmodel.xp import Array
 
 
