@@ -1,7 +1,10 @@
 """From structures to the arrays of an engine, through the core's functions, and back."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,11 +15,12 @@ from dpmodel.data.images import explicit_images
 from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
 from dpmodel.data.structure import Structure
 from dpmodel.errors import InputError
-from dpmodel.execution import Exchange
-from dpmodel.graph import Graph
+from dpmodel.execution import Exchange, Execution
+from dpmodel.graph import Graph, Selection
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.heads import HEADS
 from dpmodel.model.heat_flux import heat_flux
+from dpmodel.model.model import Model
 from dpmodel.model.predict import (
     EnergyForces,
     atomic_output,
@@ -99,17 +103,56 @@ class Halo(Protocol):
         """(A, ...) to (count, ...) of the centers, with what other processes have in the rows of their ghosts."""
 
 
+class Domains:
+    """The domains of a trajectory one after another, on an engine that compiles functions once for all of them.
+
+    ``exchange`` is part of the compiled functions and goes through the halo of the call in progress.
+    """
+
+    def __init__(self, engine: Engine, selection: Selection) -> None:
+        self._rounds, self._selection = engine.rounds_shapes, selection
+        self._sizes: Sizes = {}
+        self._halo: Halo | None = None
+        self._lock = Lock()
+        self.exchange = engine.exchange(
+            lambda rows, count: self._current().forward(rows, count),
+            lambda rows, count: self._current().adjoint(rows, count),
+        )
+
+    def padded(self, graph: Graph) -> Graph:
+        """``graph`` in rounded sizes that never shrink, so that a trajectory is soon done with compiling."""
+        if not self._rounds:
+            return graph
+        self._sizes = rounded_sizes(graph, self._selection, self._sizes)
+        return pad_graph(graph, self._selection, self._sizes)
+
+    @contextmanager
+    def through(self, halo: Halo) -> Iterator[None]:
+        """Exchanges go through ``halo`` meanwhile; one domain at a time."""
+        with self._lock:
+            self._halo = halo
+            try:
+                yield
+            finally:
+                self._halo = None
+
+    def _current(self) -> Halo:
+        assert self._halo is not None
+        return self._halo
+
+
 class Evaluator:
-    """A model's functions on an engine, each prepared when it is first called."""
+    """A model's functions on an engine, each compiled when it is first called.
+
+    Methods take graphs of atoms in NumPy arrays and give NumPy arrays, those of all frames on one axis.
+    """
 
     def __init__(self, file: ModelFile, engine: Engine) -> None:
         self.file, self.engine = file, engine
         self.selection = file.settings.selection
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
-        self._prepared: dict[str, Callable[..., Any]] = {}
-        self._halo: Halo | None = None
-        self._sizes: Sizes = {}
+        self._programs: dict[Any, Callable[..., Any]] = {}
 
     def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
         """Predictions of all frames, one each, a batch of them at a time."""
@@ -144,7 +187,7 @@ class Evaluator:
         for batch in _batches(frames, BATCH):
             graph = build_graph(batch, self.selection, strict=strict, first_frame=done)
             done += len(batch)
-            rows = self.engine.numpy(self._call(layer, graph, flat_positions(batch))).astype(np.float64)
+            rows = self._plain(LAYERS[layer], graph, flat_positions(batch)).astype(np.float64)
             start = 0
             for frame in batch:
                 mine = rows[start : start + len(frame.types)]
@@ -160,83 +203,90 @@ class Evaluator:
             images, positions, owner = explicit_images(graph, flat_positions(batch), self.selection)
             speeds = speeds.reshape(-1, 3)
             speeds = np.concatenate([speeds, np.zeros((len(owner) - len(speeds), 3))])
-            fluxes.append(self.engine.numpy(self._call("flux", images, positions, speeds, owner)))
+            fluxes.append(self._differentiated(heat_flux, images, positions, speeds, owner))
             atom_energy.append(self._energies(graph, flat_positions(batch), False)["atom_energy"])
         energy = np.concatenate(atom_energy).reshape(masses.shape)
         energy = energy + 0.5 * KINETIC * masses * (velocities**2).sum(axis=-1)
         return HeatFlux(np.concatenate(fluxes), (energy[..., None] * velocities).sum(axis=1))
 
-    def share(self, graph: Graph, positions: np.ndarray, halo: Halo) -> EnergyForces:
-        """What this process computes of a system that it shares with others, in NumPy arrays: the energies of its
-        centers, and what they do to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
+    def atomic_output(self, graph: Graph, positions: np.ndarray) -> np.ndarray:
+        """(N, ...) the output of every center, without derivatives."""
+        return self._plain(atomic_output, graph, positions)[: len(graph.neighbors)]
 
-        All processes have to call this together.  Sizes that are rounded never shrink: a trajectory is soon done with
-        compiling.
+    def energy_forces(self, graph: Graph, positions: np.ndarray) -> EnergyForces:
+        """Energies, forces and virials of an energy model."""
+        return _unpadded(self._differentiated(predict, graph, positions), graph, np.arange(len(positions)))
+
+    def edge_gradient(self, graph: Graph, positions: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """(N, n, 3) the slope of the energies, each with its ``weight`` (N,), by every edge vector."""
+        n_centers, n = graph.neighbors.shape
+        return self._differentiated(edge_gradient, graph, positions, weight)[:n_centers, :n]
+
+    def hessian_product(self, graph: Graph, positions: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """(N, 3) the Hessian times ``direction`` (N, 3)."""
+        return self._differentiated(hessian_product, graph, positions, direction)[: len(positions)]
+
+    def evaluate_domain(self, graph: Graph, positions: np.ndarray, *, halo: Halo) -> EnergyForces:
+        """The part of a process in a system that it shares with others: the energies of its centers, and what they do
+        to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
+
+        All processes have to call this together.
         """
-        self._halo = halo
-        padded = graph
-        if self.engine.rounds_shapes:
-            self._sizes = rounded_sizes(graph, self.selection, self._sizes)
-            padded = pad_graph(graph, self.selection, self._sizes)
-        place = padded_index(graph, len(padded.neighbors))
-        results = self._run("share", padded, pad_rows(positions, graph, padded))
-        found = EnergyForces(*map(self.engine.numpy, results))
-        return found._replace(
-            atom_energy=found.atom_energy[: len(graph.neighbors)],
-            forces=found.forces[place],
-            atom_virial=found.atom_virial[place],
-        )
+        domains = self._domains
+        padded = domains.padded(graph)
+        with domains.through(halo):
+            values = self._differentiated(predict, graph, positions, padded=padded, exchange=domains.exchange)
+        return _unpadded(values, graph, padded_index(graph, len(padded.neighbors)))
 
-    def _call(self, what: str, graph: Graph, positions: np.ndarray, *more: np.ndarray) -> Any:
-        """One of the core's functions on the engine; ``more`` are further arrays with a row an atom."""
-        if not self.engine.rounds_shapes:
-            return self._run(what, graph, positions, *more)
-        padded = pad_graph(graph, self.selection)
-        return self._run(what, padded, *(pad_rows(x, graph, padded) for x in (positions, *more)))
+    @cached_property
+    def _domains(self) -> Domains:
+        return Domains(self.engine, self.selection)
 
-    def _run(self, what: str, graph: Graph, *rows: np.ndarray) -> Any:
-        if what not in self._prepared:
-            self._prepared[what] = self.engine.compile(self._function(what))
-        return self._prepared[what](self.state, *map_arrays(self.engine.native, (graph, *rows)))
+    def _plain(self, function: Callable[..., Any], graph: Graph, *rows: np.ndarray) -> Any:
+        """``function(model, graph, *rows, execution)``; ``rows`` have a row an atom."""
+        execution = self.engine.run(slope=False)
+        return self._call((function, execution), lambda *x: function(*x, execution), graph, rows)
 
-    def _function(self, what: str) -> Callable[..., Any]:
-        rebuild, grad = self.rebuild, self.engine.grad_and_aux
-        plain, sloped = self.engine.run(slope=False), self.engine.run(slope=True)
-        if what == "share":
-            shared = replace(sloped, exchange=self._exchange())  # one for all steps: libraries keep what they are given
-            return lambda s, graph, x: predict(rebuild(s), graph, x, grad, shared)
-        functions: dict[str, Callable[..., Any]] = {
-            "atomic": lambda s, graph, x: atomic_output(rebuild(s), graph, x, plain),
-            "descriptor": lambda s, graph, x: describe(rebuild(s), graph, x, plain).descriptor,
-            "features": lambda s, graph, x: features(rebuild(s), graph, x, plain),
-            "predict": lambda s, graph, x: predict(rebuild(s), graph, x, grad, sloped),
-            "edges": lambda s, graph, x, weight: edge_gradient(rebuild(s), graph, x, weight[:, 0], grad, sloped),
-            "flux": lambda s, graph, x, v, owner: heat_flux(rebuild(s), graph, x, v, owner, grad, sloped),
-            "hessian": lambda s, graph, x, direction: hessian_product(rebuild(s), graph, x, direction, grad, sloped),
-        }
-        return functions[what]
+    def _differentiated(
+        self,
+        function: Callable[..., Any],
+        graph: Graph,
+        *rows: np.ndarray,
+        padded: Graph | None = None,
+        exchange: Exchange | None = None,
+    ) -> Any:
+        """``function(model, graph, *rows, grad_and_aux, execution)``."""
+        grad, execution = self.engine.grad_and_aux, self.engine.run(slope=True)
+        if exchange is not None:
+            execution = replace(execution, exchange=exchange)
+        return self._call((function, execution), lambda *x: function(*x, grad, execution), graph, rows, padded)
 
-    def _exchange(self) -> Exchange:
-        """Through the halo of the moment, which changes while programs stay."""
+    def _call(
+        self,
+        key: Any,
+        function: Callable[..., Any],
+        graph: Graph,
+        rows: Sequence[np.ndarray],
+        padded: Graph | None = None,
+    ) -> Any:
+        """``function(model, graph, *rows)`` on the engine, compiled once for ``key``, in NumPy arrays.
 
-        def current() -> Halo:
-            assert self._halo is not None
-            return self._halo
-
-        return self.engine.exchange(
-            lambda rows, count: current().forward(rows, count), lambda rows, count: current().adjoint(rows, count)
-        )
+        ``padded``: the graph in the sizes to compile for; those of results.
+        """
+        engine, rebuild = self.engine, self.rebuild
+        if key not in self._programs:
+            self._programs[key] = engine.compile(lambda state, *x: function(rebuild(state), *x))
+        if padded is None:
+            padded = pad_graph(graph, self.selection) if engine.rounds_shapes else graph
+        arrays = map_arrays(engine.native, (padded, *(pad_rows(x, graph, padded) for x in rows)))
+        return map_arrays(engine.numpy, self._programs[key](self.state, *arrays))
 
     def _energies(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
         """Fields of ``Prediction`` on the atom axis."""
-        n = len(positions)
         if forces:
-            found = EnergyForces(*map(self.engine.numpy, self._call("predict", graph, positions)))
-            values = {name: getattr(found, name) for name in found._fields}
-        else:
-            atom_energy = self.engine.numpy(self._call("atomic", graph, positions))[:, 0]
-            values = {"atom_energy": atom_energy, "energy": np.append(atom_energy[:n], 0.0)[graph.members].sum(axis=1)}
-        return {name: v if name in PER_FRAME else v[:n] for name, v in values.items()}
+            return self.energy_forces(graph, positions)._asdict()
+        atom_energy = self.atomic_output(graph, positions)[:, 0]
+        return {"atom_energy": atom_energy, "energy": np.append(atom_energy, 0.0)[graph.members].sum(axis=1)}
 
     def _dense_virial(self, graph: Graph, positions: np.ndarray, frames: Sequence[Structure]) -> np.ndarray:
         """deepmd-kit's split of the virial, (N, 3, 3): it depends on which image of an atom is in the cell (4.4).
@@ -244,14 +294,8 @@ class Evaluator:
         w_m = -sum_i (de_i/dx_m) (x_m - x_i), the positions wrapped into the cell; x_i is moved inside the derivative.
         """
         home = np.concatenate([_wrapped(frame) for frame in frames])
-        shape = graph.neighbors.shape
-
-        def slope(weight: np.ndarray) -> np.ndarray:
-            found = self.engine.numpy(self._call("edges", graph, positions, weight[:, None]))
-            return found[: shape[0], : shape[1]]
-
-        g = slope(np.ones(len(positions)))
-        moved = np.stack([slope(home[:, k]) for k in range(3)], axis=-1)  # sum_i de_i/dd_e x_i
+        g = self.edge_gradient(graph, positions, np.ones(len(positions)))
+        moved = np.stack([self.edge_gradient(graph, positions, x) for x in home.T], axis=-1)  # sum_i de_i/dd_e x_i
         vectors = positions[graph.neighbors] - positions[:, None] + graph.shift
         ends = home[:, None] + vectors
         result = (g[..., None] * home[:, None, None, :] - moved).sum(axis=1)
@@ -267,8 +311,7 @@ class Evaluator:
             for k in range(3):
                 direction = np.zeros_like(positions)
                 direction[graph.members[sizes > i, i], k] = 1.0
-                column = self.engine.numpy(self._call("hessian", graph, positions, direction))
-                result[:, :, i, k] = column[: len(positions)]
+                result[:, :, i, k] = self.hessian_product(graph, positions, direction)
         return result
 
     def _other(
@@ -279,7 +322,7 @@ class Evaluator:
         if wants.atom_virial or wants.hessian:
             raise InputError(f"a {fitting.type} model has no virial and no Hessian")
         name = getattr(fitting, "property_name", HEADS[fitting.type].output)
-        atomic = self.engine.numpy(self._call("atomic", graph, positions))
+        atomic = self.atomic_output(graph, positions)
         uncounted, done, start = (-1, *self.file.settings.atom_exclude_types), [], 0
         for frame in frames:
             mine = atomic[start : start + len(frame.types)]
@@ -289,6 +332,22 @@ class Evaluator:
                 total = total / max(1, np.isin(frame.types, uncounted, invert=True).sum())
             done.append(Prediction(outputs={name: total[None], f"atom_{name}": mine[None]}))
         return done
+
+
+def _descriptor(model: Model, graph: Graph, positions: Array, execution: Execution) -> Array:
+    return describe(model, graph, positions, execution).descriptor
+
+
+LAYERS: dict[Layer, Callable[..., Array]] = {"descriptor": _descriptor, "features": features}
+
+
+def _unpadded(values: EnergyForces, graph: Graph, rows: np.ndarray) -> EnergyForces:
+    """Those of the atoms of ``graph``, which have these ``rows``."""
+    return values._replace(
+        atom_energy=values.atom_energy[: len(graph.neighbors)],
+        forces=values.forces[rows],
+        atom_virial=values.atom_virial[rows],
+    )
 
 
 def _batches(frames: Sequence[Structure], most: int) -> Iterator[list[Structure]]:

@@ -179,7 +179,7 @@ def test_ghost_atoms_on_every_backend(engine: Engine) -> None:
     file = random_model(settings)
     graph, positions = random_graph(settings, n=4)
     ghosts, spread_positions, owner = with_ghosts(settings, graph, positions)
-    found = Evaluator(file, engine).share(ghosts, spread_positions, Images(owner[4:]))
+    found = Evaluator(file, engine).evaluate_domain(ghosts, spread_positions, halo=Images(owner[4:]))
     expected = predict(file.model, graph, positions, ENGINE.grad_and_aux)
     tolerance = {"rtol": 0, "atol": 1e-12 * np.abs(expected.atom_virial).max()}
     assert len(spread_positions) > len(positions)

@@ -350,7 +350,7 @@ def test_numbers_that_are_none_stop_the_run() -> None:
     attach(lmp, [potential()], ["O", "H"])
     nothing = EnergyForces(*(np.full(shape, np.nan) for shape in ((1,), (8,), (8, 3), (1, 3, 3), (8, 3, 3))))
     with (
-        patch.object(Evaluator, "share", return_value=nothing),
+        patch.object(Evaluator, "evaluate_domain", return_value=nothing),
         pytest.raises(DpmodelError, match="energy or the virial is not a finite number"),
     ):
         lmp.command("run 0")

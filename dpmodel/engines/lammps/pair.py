@@ -183,7 +183,7 @@ class Pair:
         potential, halo = self.potentials[m], found.halo
         with self._once():
             graph = graph_of(found, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
-        result = potential.evaluator.share(graph, found.positions, halo)
+        result = potential.evaluator.evaluate_domain(graph, found.positions, halo=halo)
         pulled = np.concatenate([result.forces, result.atom_virial.reshape(-1, 9)], axis=1)
         complete = halo.adjoint(pulled, found.n)
         return result._replace(forces=complete[:, :3], atom_virial=complete[:, 3:].reshape(-1, 3, 3))
