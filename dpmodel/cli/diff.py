@@ -78,19 +78,23 @@ class Differences:
 
     settings: list[SettingDifference]
     arrays: list[ArrayDifference]
+    neighbors: tuple[str, str]  # which ones each takes
 
     @property
     def equal(self) -> bool:
         return not self.settings and not self.arrays
 
     def to_json(self) -> str:
-        return json.dumps({"equal": self.equal} | asdict(self), indent=2)
+        plain = asdict(self)
+        del plain["neighbors"]  # words for people: the setting is descriptor.truncate
+        return json.dumps({"equal": self.equal} | plain, indent=2)
 
     def __str__(self) -> str:
         if self.equal:
             return "the models are equal: every setting, and every array bit for bit"
+        taken = "" if self.neighbors[0] == self.neighbors[1] else f"\nneighbors: {' | '.join(self.neighbors)}"
         sections: dict[str, Sequence[object]] = {"settings": self.settings, "arrays": self.arrays}
-        return "\n".join("\n".join([name, *map(str, found)]) for name, found in sections.items() if found)
+        return "\n".join("\n".join([name, *map(str, found)]) for name, found in sections.items() if found) + taken
 
 
 def diff_files(a: Path, b: Path, head_a: str | None = None, head_b: str | None = None) -> Differences:
@@ -108,7 +112,8 @@ def diff(a: ModelFile, b: ModelFile) -> Differences:
     ]
     left, right = state(a.model), state(b.model)
     found = (_array(path, left.get(path), right.get(path)) for path in left | right)
-    return Differences(settings, [difference for difference in found if difference is not None])
+    neighbors = a.settings.descriptor.nsel_meaning, b.settings.descriptor.nsel_meaning
+    return Differences(settings, [difference for difference in found if difference is not None], neighbors)
 
 
 def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:

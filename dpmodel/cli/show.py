@@ -38,6 +38,7 @@ def show_file(path: Path, head: str | None = None) -> Tree:
         tree.add("--head NAME shows one of them")
         return tree
     _heading(tree, file.settings)
+    tree.add(f"neighbors: {file.settings.descriptor.nsel_meaning}")
     _settings(tree.add("settings"), file.settings)
     _parameters(tree.add("parameters"), file)
     _origin(tree.add("origin"), file)

@@ -218,6 +218,20 @@ class DPA2Settings(Settings):
         return [(block.cutoff, block.nsel, block.nsel_path) for block in self.block_settings.values()]
 
     @property
+    def nsel_meaning(self) -> str:
+        """Which neighbors are taken, in words."""
+        return "the nsel nearest" if self.truncate else "all within the cutoffs (nsel only normalizes)"
+
+    @property
+    def exportable_takes_all(self) -> bool:
+        """Whether deepmd-kit's exportable backend takes all neighbors, if the model has no tables.
+
+        See specification/descriptor.md 12.
+        """
+        zero = self.repinit.set_davg_zero and self.repformer.set_davg_zero
+        return zero and not self.repinit.use_three_body
+
+    @property
     def repinit_dim(self) -> int:
         """Width of what repinit and the three-body block hand over: ``ng * axis_neuron (+ three_body_neuron[-1])``."""
         width = self.repinit.neuron[-1] * self.repinit.axis_neuron

@@ -54,6 +54,7 @@ EXPORTABLE = {
     ".type_embedding.embedding_net.": ".type_embedding.embedding.embedding_net.",
 }
 ENDS = {"w": "matrix", "b": "bias"}
+DENSE = "descriptor.graph_lower_disabled"  # its flag for a model that keeps to nsel all the same
 BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
@@ -158,6 +159,7 @@ def checkpoint_to_tree(
     prefix = f"model.{name}."
     arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
     own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
+    settings = with_all_neighbors(settings) if takes_all_neighbors(settings, own) else settings
     tensors = {usual_name(key): a for key, a in own.items()}
     loader = _Loader(tensors, settings, file)
     distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
@@ -165,6 +167,24 @@ def checkpoint_to_tree(
     tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": beside}
     loader.finish()
     return tree
+
+
+def takes_all_neighbors(settings: ModelSettings, tensors: Mapping[str, Any]) -> bool:
+    """Whether ``nsel`` only normalizes in the model that was trained: the exportable backend's second meaning of it.
+
+    Only the names of the ``tensors`` tell that backend (specification/serialization.md 7).
+    """
+    exportable = any(theirs in f".{name}" for name in tensors for theirs in EXPORTABLE)
+    disabled = any(name.endswith(DENSE) and np.any(flag) for name, flag in tensors.items())
+    tables = any(name.endswith(TABLES[0]) and value.size for name, value in tensors.items())
+    return exportable and not disabled and not tables and settings.descriptor.exportable_takes_all
+
+
+def with_all_neighbors(settings: ModelSettings) -> ModelSettings:
+    """The same with ``truncate`` off."""
+    changed = settings.model_dump()
+    changed["descriptor"]["truncate"] = False
+    return ModelSettings.read(changed)
 
 
 class _Loader:
