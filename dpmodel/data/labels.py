@@ -19,6 +19,7 @@ LABELS = {
     "atom_ener": Label(("n",)),
     "atom_pref": Label(("n",), default=1.0),
     "atom_ener_coeff": Label(("n",), default=1.0),
+    "atom_weight": Label(("n",), default=1.0),
     "drdq": Label(("n", 3, "*")),
     "hessian": Label(("n", 3, "n", 3)),
     "fparam": Label(("*",)),

@@ -1,6 +1,7 @@
-"""The energy that each atom of a type has in any case: fitted to data, or given (specification/training.md 7.5)."""
+"""What each atom of a type has in any case: fitted to data, or given (specification/training.md 7.5)."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -9,68 +10,42 @@ import numpy as np
 from dpmodel.backend import Engine
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError, InputError
-from dpmodel.evaluator import Evaluator, Wants
+from dpmodel.evaluator import Evaluator, Prediction, Wants
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.model.settings import ModelSettings
-from dpmodel.xp import Array
-
-
-def output_bias(
-    counts: Array,
-    values: Array,
-    *,
-    excluded: Sequence[int] = (),
-    preset: Sequence[float | None] | None = None,
-    rcond: float | None = None,
-) -> tuple[Array, float]:
-    """Bias of each type (n_types,) by least squares, and the deviation of what it leaves.
-
-    ``counts`` (nf, n_types) atoms of each frame, ``values`` (nf,) its energy.  ``excluded`` types contribute nothing;
-    those with a ``preset`` keep it.  Types that the frames do not tell apart share (minimum norm).
-    """
-    a = counts.astype(np.float64)
-    a[:, list(excluded)] = 0.0
-    fixed = {t: float(value) for t, value in enumerate(preset or ()) if value is not None}
-    known = np.zeros(a.shape[1])
-    known[list(fixed)] = list(fixed.values())
-    free = a.copy()
-    free[:, list(fixed)] = 0.0
-    bias = np.linalg.lstsq(free, values - a @ known, rcond=rcond)[0]
-    bias[list(fixed)] = list(fixed.values())
-    return bias, float(np.std(values - a @ bias))
+from dpmodel.statistics.output import OutputSample, fixed_output, output_sample, output_statistics
 
 
 def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -> ModelFile:
-    """``file`` with what its energies lack, by least squares, added to its output bias.
+    """``file`` with what its predictions lack, by least squares, added to its output bias.
 
-    Fixed biases are as the settings say; frames without energy do not count.
+    Fixed biases are as the settings say; frames without labels do not count.
     """
-    labeled = [frame for frame in frames if "energy" in frame.labels]
+    settings, name = file.settings, file.settings.fitting_net.output
+    labeled = [frame for frame in frames if {name, f"atom_{name}"} & frame.labels.keys()]
     if not labeled:
         return file
-    structures = [frame.structure for frame in labeled]
-    found = Evaluator(file, engine).evaluate(structures, Wants(forces=False), strict=False)
-    energies = [float(prediction.energy[0]) for part in found for prediction in part]
-    given = [float(frame.labels["energy"]) for frame in labeled]
-    n_types, settings, old = file.model.n_types, file.settings, file.model.out_bias
-    fixed = fixed_energies(settings)
-    bias, _ = output_bias(
-        np.array([np.bincount(s.types[s.types >= 0], minlength=n_types) for s in structures]),
-        np.subtract(given, energies),
-        excluded=settings.atom_exclude_types,
-        preset=[None if value is None else value - old[t, 0] for t, value in enumerate(fixed)],
-        rcond=settings.fitting_net.rcond,
-    )
-    new = old + bias[:, None]
+    parts = Evaluator(file, engine).evaluate([f.structure for f in labeled], Wants(forces=False), strict=False)
+    predictions = [prediction for part in parts for prediction in part]
+    missing = [_missing(output_sample(f, settings), p, name) for f, p in zip(labeled, predictions, strict=True)]
+    old, fixed = file.model.out_bias, fixed_output(settings)
+    less = [None if value is None else value - old[t] for t, value in enumerate(fixed)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a deviation, which stays
+        new = old + output_statistics(missing, settings, less)[0]
     for t, value in enumerate(fixed):
         new[t] = new[t] if value is None else value
     return replace(file, model=replace(file.model, out_bias=new))
 
 
-def fixed_energies(settings: ModelSettings) -> list[float | None]:
-    """The fixed bias of each type, None where it is fitted."""
-    given = (settings.preset_out_bias or {}).get("energy") or (None,) * settings.n_types
-    return [value[0] if isinstance(value, tuple) else value for value in given]
+def _missing(label: OutputSample, found: Prediction, name: str) -> OutputSample:
+    """What a prediction lacks of the labels of its frame."""
+    outputs = {name: found.energy, f"atom_{name}": found.atom_energy} if found.energy is not None else found.outputs
+    frame, atoms = np.reshape(outputs[name], -1), np.reshape(outputs[f"atom_{name}"], (len(label.types), -1))
+    return OutputSample(
+        label.types,
+        None if label.frame is None else label.frame - frame,
+        None if label.atoms is None else label.atoms - atoms,
+    )
 
 
 def with_bias(file: ModelFile, energies: Mapping[str, float]) -> ModelFile:
@@ -92,7 +67,7 @@ def change_bias(
 ) -> ModelFile:
     """``file`` with the output bias that ``energies`` give, or that makes up for its mean errors on ``systems``."""
     kind = file.settings.fitting_net.type
-    if kind != "ener":
+    if kind == "dipole" or (energies and kind != "ener"):
         raise InputError(f"bias: expected an energy model, got a {kind} model")
     if bool(energies) == bool(systems):
         raise InputError("bias: expected either energies of types (--value), or systems to fit them to (--system)")
@@ -100,9 +75,12 @@ def change_bias(
 
 
 def labeled(paths: Sequence[str | os.PathLike[str]], file: ModelFile) -> list[Frame]:
-    """The frames with energies of all systems in and below ``paths``; FileError if there are none."""
-    systems = [System(path, file.settings, ("energy",)) for path in find_systems([os.fspath(path) for path in paths])]
-    frames = [frame for system in systems for frame in system if "energy" in frame.labels]
+    """The frames with labels of all systems in and below ``paths``; FileError if there are none."""
+    name = file.settings.fitting_net.output
+    names = {name, f"atom_{name}"}
+    systems = [System(path, file.settings, names) for path in find_systems([os.fspath(path) for path in paths])]
+    frames = [frame for system in systems for frame in system if names & frame.labels.keys()]
     if not frames:
-        raise FileError(f"{', '.join(map(str, paths))}: expected frames with energies to fit the bias to, found none")
+        words = "energies" if name == "energy" else f"{name} or atom_{name}"
+        raise FileError(f"{', '.join(map(str, paths))}: expected frames with {words} to fit the bias to, found none")
     return frames

@@ -27,6 +27,7 @@ def build(settings: ModelSettings, seed: int | None = 0) -> Model:
         n_out=n_out,
         excluded=settings.atom_exclude_types,
         distinguish_types=getattr(settings.fitting_net, "distinguish_types", True),
+        intensive=getattr(settings.fitting_net, "intensive", False),
     )
 
 

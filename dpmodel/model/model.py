@@ -19,6 +19,14 @@ class Model:
     n_out: int
     excluded: tuple[int, ...]  # types whose atoms give no output; they still are neighbors
     distinguish_types: bool = True  # property heads: statistics of each type rather than of all
+    intensive: bool = False  # property heads: a frame has the mean of its atoms rather than the sum
+
+    def counted(self, types: Array) -> Array:
+        """Which atoms have an output, (N,) bool: real ones whose type is not excluded."""
+        counted = types < self.n_types
+        for t in self.excluded:
+            counted = counted & namespace(types).not_equal(types, t)
+        return counted
 
     def __call__(self, graph: Graph, vectors: Array, execution: Execution | None = None) -> Array:
         """Output of each center, (N, ...) in float64; zero for virtual and excluded atoms."""
@@ -27,8 +35,5 @@ class Model:
         types = graph.types[: shape(y)[0]]
         y = HEADS[self.fitting.kind].bias(self, y, types)
         execution.observe("atomic", y)
-        counted = types < self.n_types
-        for t in self.excluded:
-            counted = counted & namespace(types).not_equal(types, t)
-        xp = namespace(y)
+        xp, counted = namespace(y), self.counted(types)
         return xp.where(xp.reshape(counted, (-1,) + (1,) * (len(shape(y)) - 1)), y, 0.0)

@@ -17,6 +17,7 @@ import numpy as np
 from dpmodel.data.systems import Frame
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, make_folder, replacing
+from dpmodel.model.build import output_width
 from dpmodel.model.settings import ModelSettings
 from dpmodel.statistics.environment import Moments, Statistics, statistics
 from dpmodel.xp import Array
@@ -56,10 +57,11 @@ def kept_statistics(
 
 def made_from(frames: Iterable[Frame], settings: ModelSettings) -> Note:
     """What statistics depend on, beside what their names say."""
-    digest, model = hashlib.sha256(), settings.model_dump()
+    digest, model, output = hashlib.sha256(), settings.model_dump(), settings.fitting_net.output
     for frame in frames:
         s = frame.structure
-        for value in (s.positions, s.types, s.cell, s.fparam, s.aparam, frame.labels.get("energy")):
+        labels = frame.labels.get(output), frame.labels.get(f"atom_{output}")
+        for value in (s.positions, s.types, s.cell, s.fparam, s.aparam, *labels):
             digest.update(b"" if value is None else np.ascontiguousarray(value).tobytes())
     descriptor = {key: model["descriptor"].get(key) for key in ("exclude_types", "env_protection", "truncate")}
     own = {key: model[key] for key in ("pair_exclude_types", "atom_exclude_types", "preset_out_bias")}
@@ -85,13 +87,14 @@ def _shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
     return {
         **{f"{block}/{part}_{t}": (3,) for block in blocks for part in "ra" for t in range(n)},
         **{name: (k, 3) for name, k in parameters.items() if k},
-        **{f"{what}_atom_energy": (n, 1) for what in ("bias", "std")},
+        **{f"{what}_atom_{fitting.output}": (n, output_width(fitting)) for what in ("bias", "std")},
     }
 
 
 def _entries(found: Statistics, settings: ModelSettings) -> Arrays:
     names = [name for name, n in zip(settings.type_map, next(iter(found.rows.values())).number[:, 0], strict=True) if n]
-    entries = {"bias_atom_energy": found.bias, "std_atom_energy": found.deviation}
+    output = settings.fitting_net.output
+    entries = {f"bias_atom_{output}": found.bias, f"std_atom_{output}": found.deviation}
     entries["observed_type"] = np.array(sorted(names), dtype="S")
     for name, moments in found.rows.items():
         for t, row in enumerate(np.stack(moments, axis=-1)):
@@ -107,7 +110,8 @@ def _statistics(entries: Arrays, settings: ModelSettings) -> Statistics:
         block, types = _block(name, settings), range(settings.n_types)
         rows[name] = _moments(np.array([[entries[f"{block}/{part}_{t}"] for part in "ra"] for t in types]))
     parameters = [_moments(entries[name]) if name in entries else None for name in ("fparam", "aparam")]
-    return Statistics(rows, entries["bias_atom_energy"], entries["std_atom_energy"], *parameters)
+    output = settings.fitting_net.output
+    return Statistics(rows, entries[f"bias_atom_{output}"], entries[f"std_atom_{output}"], *parameters)
 
 
 def _moments(values: Array) -> Moments:

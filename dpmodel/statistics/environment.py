@@ -9,13 +9,13 @@ import numpy as np
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.systems import Frame
 from dpmodel.dpa2.neighborhood import neighborhood, real_slots
-from dpmodel.edit.bias import fixed_energies, output_bias
 from dpmodel.graph import Selection
 from dpmodel.model.model import Model
 from dpmodel.model.predict import edge_vectors
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
 from dpmodel.ops.geometry import environment
+from dpmodel.statistics.output import output_sample, output_statistics
 from dpmodel.xp import Array
 
 SMALLEST = 0.01  # no deviation of environment rows is below this
@@ -58,7 +58,7 @@ class Statistics:
     """All that is taken from a sample of frames.
 
     ``rows``: for each block, moments (n_types, 2) of radial and angular components; output ``bias`` and its
-    ``deviation`` (n_types, 1), eV for energies; moments of frame and atomic parameters.
+    ``deviation`` (n_types, k), eV for energies; moments of frame and atomic parameters.
     """
 
     rows: dict[str, Moments]
@@ -73,18 +73,17 @@ def statistics(frames: Iterable[Frame], settings: ModelSettings) -> Statistics:
     chosen = settings.selection
     zeros = np.zeros((settings.n_types, 2))
     rows = {name: Moments(zeros, zeros, zeros) for name in chosen.blocks}
-    counts, energies, fparams, aparams = [], [], [], []
+    outputs, fparams, aparams = [], [], []
     for frame in frames:
         s = frame.structure
         for name in rows:
             rows[name] = add(rows[name], row_moments(frame, name, chosen, settings))
-        counts.append(np.bincount(s.types[s.types >= 0], minlength=settings.n_types))
-        energies.append(float(frame.labels.get("energy", np.nan)))
+        outputs.append(output_sample(frame, settings))
         fparams += [s.fparam] if s.fparam is not None else []
         aparams += [s.aparam] if s.aparam is not None else []
     return Statistics(
         rows,
-        *energy_bias(np.array(counts), np.array(energies), settings),
+        *output_statistics(outputs, settings),
         of_samples(np.stack(fparams)) if fparams else None,
         of_samples(np.concatenate(aparams)) if aparams else None,
     )
@@ -121,25 +120,6 @@ def environment_statistics(rows: Moments, keep_mean: bool) -> tuple[Array, Array
     return mean, deviation[:, [0, 1, 1, 1]]
 
 
-def energy_bias(counts: Array, energies: Array, settings: ModelSettings) -> tuple[Array, Array]:
-    """``out_bias`` and ``out_std``, (n_types, 1), of an energy model; zeros and ones without energies.
-
-    ``counts`` (nf, n_types) atoms and ``energies`` (nf,) eV of each frame, NaN where there is none.
-    """
-    given = np.isfinite(energies)
-    fixed = fixed_energies(settings)
-    if not given.any() and all(value is None for value in fixed):
-        return np.zeros((settings.n_types, 1)), np.ones((settings.n_types, 1))
-    bias, deviation = output_bias(
-        counts[given],
-        energies[given],
-        excluded=settings.atom_exclude_types,
-        preset=fixed,
-        rcond=settings.fitting_net.rcond,
-    )
-    return bias[:, None], np.full((settings.n_types, 1), deviation)
-
-
 def parameter_statistics(moments: Moments, protection: float) -> tuple[Array, Array]:
     """Mean and inverse deviation of frame or atomic parameters, (k,) each."""
     return moments.mean, 1.0 / np.maximum(moments.deviation, protection)
@@ -156,8 +136,7 @@ def with_statistics(model: Model, settings: ModelSettings, found: Statistics) ->
         if moments is not None and f"fitting.{name}_avg" in new:
             mean, inverse = parameter_statistics(moments, settings.data_stat_protect)
             _put(new, {f"fitting.{name}_avg": mean, f"fitting.{name}_inv_std": inverse})
-    if settings.fitting_net.type == "ener":
-        _put(new, {"out_bias": found.bias, "out_std": found.deviation})
+    _put(new, {"out_bias": found.bias, "out_std": found.deviation})
     return Rebuilder(model)(new)
 
 

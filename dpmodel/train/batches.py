@@ -12,7 +12,7 @@ from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import SettingError
 from dpmodel.model.settings import ModelSettings
 from dpmodel.statistics.neighbors import neighbor_statistics
-from dpmodel.train.settings import DataSettings, TrainingData
+from dpmodel.train.settings.data import DataSettings, TrainingData
 from dpmodel.xp import Array
 
 

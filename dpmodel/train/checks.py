@@ -9,7 +9,7 @@ from dpmodel.io.files import expect_folder, expect_free
 from dpmodel.statistics.neighbors import neighbor_statistics_of
 from dpmodel.train.batches import Batches
 from dpmodel.train.script import Script, Task
-from dpmodel.train.settings import TERMS, CommonTraining
+from dpmodel.train.settings.run import CommonTraining
 from dpmodel.train.start import Data
 
 NEAR = 1.0  # angstrom: far enough to find atoms at the same place
@@ -40,7 +40,7 @@ def expect_labels(script: Script, data: Mapping[str, Data]) -> None:
         lacking = dict(_lacking(task, data[name].train))
         words = [f"{term} ({', '.join(labels)})" for term, labels in lacking.items()]
         place = f"training.data_dict.{name}" if script.multi else "training"
-        if len(lacking) == len(task.loss.active):
+        if len(lacking) == len(task.objective.needs):
             raise SettingError(
                 f"{place}.training_data: no system has the labels of any term of the loss: {', '.join(words)}"
             )
@@ -53,22 +53,29 @@ def expect_labels(script: Script, data: Mapping[str, Data]) -> None:
             )
 
 
-def expect_coordinates(script: Script, data: Mapping[str, Data]) -> None:
-    """Raise SettingError where drdq has another number of generalized coordinates than the loss says."""
-    for name, task in ((name, task) for name, task in script.tasks.items() if "gf" in task.loss.active):
-        given, place = task.loss.numb_generalized_coord, f"loss_dict.{name}" if script.multi else "loss"
+def expect_widths(script: Script, data: Mapping[str, Data]) -> None:
+    """Raise SettingError where labels have another number of components than loss and model say."""
+    for name, task in script.tasks.items():
         both = [batches for batches in (data[name].train, data[name].valid) if batches is not None]
         for source in [source for batches in both for source in batches.sources]:
-            drdq = source.system.frame(int(source.frames[0])).labels.get("drdq")
-            if drdq is not None and drdq.shape[-1] != given:
-                where = f"{source.system.path} has {drdq.shape[-1]} (drdq.npy)"
-                raise SettingError(f"{place}.numb_generalized_coord is {given}, but {where}")
+            labels = source.system.frame(int(source.frames[0])).labels
+            for label, width in task.objective.widths.items():
+                if label in labels and labels[label].shape[-1] != width:
+                    where = f"{source.system.path} has {labels[label].shape[-1]} ({label}.npy)"
+                    raise SettingError(f"{_setting_of(label, name, script)} is {width}, but {where}")
+
+
+def _setting_of(label: str, name: str, script: Script) -> str:
+    """The setting that says how wide a label is."""
+    if label == "drdq":
+        return f"{f'loss_dict.{name}' if script.multi else 'loss'}.numb_generalized_coord"
+    model = f"model.model_dict.{name}" if script.multi else "model"
+    return f"{model}.fitting_net.{'numb_dos' if label.endswith('dos') else 'task_dim'}"
 
 
 def _lacking(task: Task, batches: Batches) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The terms that no system has all labels of, and those labels."""
     known = [set(source.system.labels) for source in batches.sources]
-    for term in task.loss.active:
-        needed = set(TERMS[term]) - ({"atom_pref"} if task.loss.use_default_pf else set())
-        if not any(needed <= labels for labels in known):
+    for term, needed in task.objective.needs.items():
+        if not any(set(needed) <= labels for labels in known):
             yield term, tuple(sorted(needed))

@@ -16,9 +16,9 @@ from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.train.loss import Batch, loss, prefactors, reported
+from dpmodel.train.loss import Batch, loss
 from dpmodel.train.script import Link, Script
-from dpmodel.train.settings import AdamWSettings
+from dpmodel.train.settings.optimizer import AdamWSettings
 from dpmodel.xp import Array, map_arrays, namespace
 
 Arrays = dict[str, np.ndarray]
@@ -97,7 +97,7 @@ class Learner:
         keys, parameters = self.keys[task], self.optimizer.parameters
         trained = {key: parameters[key] for key in dict.fromkeys(keys.values()) if key in parameters}
         fixed = {key: self.fixed[key] for key in dict.fromkeys(keys.values()) if key in self.fixed}
-        weights = prefactors(self.script.tasks[task].loss, learning_rate, self._start_lr)
+        weights = self.script.tasks[task].objective.prefactors(learning_rate, self._start_lr)
         return trained, fixed, map_arrays(self.engine.native, batch), {t: self._number(w) for t, w in weights.items()}
 
     def _together(self, gradients: Named, total: Array, reports: Named) -> tuple[Named, Array, Named]:
@@ -113,11 +113,11 @@ class Learner:
 
     def _columns(self, task: str, total: Array, reports: Mapping[str, Array]) -> dict[str, float]:
         values = {term: float(self.engine.numpy(value)) for term, value in reports.items()}
-        return reported(self.script.tasks[task].loss, float(self.engine.numpy(total)), values)
+        return self.script.tasks[task].objective.reported(float(self.engine.numpy(total)), values)
 
     def _loss_function(self, task: str) -> Callable[..., Any]:
         rebuild, keys = Rebuilder(self.files[task].model), self.keys[task]
-        settings, grad = self.script.tasks[task].loss, self.engine.grad_and_aux
+        objective, grad = self.script.tasks[task].objective, self.engine.grad_and_aux
         execution = Execution(
             loop=self.engine.run(slope=True).loop
         )  # all atoms at once, but a Hessian column by column
@@ -125,7 +125,7 @@ class Learner:
         def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
             held = trained | fixed
             return loss(
-                rebuild({path: held[key] for path, key in keys.items()}), batch, weights, settings, grad, execution
+                rebuild({path: held[key] for path, key in keys.items()}), batch, weights, objective, grad, execution
             )
 
         return function
@@ -174,7 +174,7 @@ def limited(gradients: Named, size: Array, most: Array) -> Named:
 def _expect_derivatives(script: Script, engine: Engine) -> None:
     """Raise SettingError where the loss has a Hessian that ``engine`` cannot learn from."""
     reason = why_not("hessian_loss", engine.name)
-    for name in [name for name, task in script.tasks.items() if reason and "h" in task.loss.active]:
+    for name in [name for name, task in script.tasks.items() if reason and "h" in task.objective.needs]:
         place = f"loss_dict.{name}" if script.multi else "loss"
         raise SettingError(
             f"{place}.start_pref_h: {engine.name} cannot learn from a Hessian: {reason}; take torch or jax"

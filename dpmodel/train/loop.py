@@ -23,10 +23,10 @@ from dpmodel.train.checkpoint import Checkpoint, CheckpointManager
 from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve
 from dpmodel.train.learner import Learner
-from dpmodel.train.loss import Batch, reported
+from dpmodel.train.loss import Batch
 from dpmodel.train.schedule import schedule
 from dpmodel.train.script import SINGLE, MultiScript, Script
-from dpmodel.train.settings import TrainingSettings
+from dpmodel.train.settings.run import TrainingSettings
 from dpmodel.train.start import Data, task_shares
 from dpmodel.xp import Array
 
@@ -164,7 +164,9 @@ class Training:
         return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), mine))
 
     def _collated(self, task: str, frames: list[Frame], mine: slice = slice(None)) -> Batch:
-        return collate(frames, self._selections[task], mine=mine, rounded=self.engine.rounds_shapes)
+        uncounted = self.script.tasks[task].objective.uncounted
+        rounded = self.engine.rounds_shapes
+        return collate(frames, self._selections[task], mine=mine, rounded=rounded, uncounted=uncounted)
 
     # --- what is kept ---
 
@@ -250,7 +252,7 @@ def _checkpoint_managers(script: Script, n_steps: int) -> list[CheckpointManager
 
 
 def _curve(script: Script, data: Mapping[str, Data], append: bool) -> Curve:
-    names = {name: sorted(reported(task.loss, 0.0, {})) for name, task in script.tasks.items()}
+    names = {name: sorted(task.objective.reported(0.0, {})) for name, task in script.tasks.items()}
     validated = {name: d.valid is not None for name, d in data.items()}
     return Curve(script.training.disp_file, names, validated, multi=script.multi, append=append)
 

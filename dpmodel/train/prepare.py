@@ -10,7 +10,7 @@ from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.train.checkpoint import Checkpoint, latest, matching, read
-from dpmodel.train.checks import expect_coordinates, expect_labels, expect_numbers, expect_places
+from dpmodel.train.checks import expect_labels, expect_numbers, expect_places, expect_widths
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
@@ -80,7 +80,7 @@ def prepare(
     expect_places(script.training)
     data = open_data(script, processes.size)
     expect_labels(script, data)
-    expect_coordinates(script, data)
+    expect_widths(script, data)
     expect_numbers(data)
     for name, d in data.items():
         frames = sum(len(source.frames) for source in d.train.sources)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import cos, exp, log, pi
 
 from dpmodel.errors import SettingError
-from dpmodel.train.settings import CosineSchedule, ExpSchedule, WSDSchedule
+from dpmodel.train.settings.schedule import CosineSchedule, ExpSchedule, WSDSchedule
 
 SMALLEST = 1e-10  # stands in for a final learning rate of zero where its logarithm is taken
 

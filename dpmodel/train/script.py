@@ -14,19 +14,11 @@ from pydantic import Field
 from dpmodel.errors import FileError, SettingError
 from dpmodel.model.settings import ModelSettings
 from dpmodel.settings import OLD, Settings, remark, remarks_together, setting
-from dpmodel.train.settings import (
-    ELSEWHERE,
-    KALMAN,
-    MUON,
-    AdamSettings,
-    CommonTraining,
-    LossSettings,
-    MultiTraining,
-    OptimizerSettings,
-    ScheduleSettings,
-    TaskData,
-    TrainingSettings,
-)
+from dpmodel.train.loss import Objective
+from dpmodel.train.settings.loss import LOSSES, EnergyLoss, LossSettings
+from dpmodel.train.settings.optimizer import ELSEWHERE, KALMAN, MUON, AdamSettings, OptimizerSettings
+from dpmodel.train.settings.run import CommonTraining, MultiTraining, TaskData, TrainingSettings
+from dpmodel.train.settings.schedule import ScheduleSettings
 
 SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's checkpoints have it
 SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
@@ -57,6 +49,11 @@ class Task:
     loss: LossSettings
     data: TaskData
 
+    @property
+    def objective(self) -> Objective:
+        """What it minimizes."""
+        return Objective.of(self.loss, self.model)
+
 
 class CommonScript(Settings):
     """What input files of one and of several tasks have in common."""
@@ -72,11 +69,11 @@ class SingleScript(CommonScript):
     """The input file of single-task training."""
 
     model: ModelSettings = setting(..., "The model.")
-    loss: LossSettings = setting(LossSettings(), "How far predictions are from the labels.")
+    loss: LossSettings = setting(EnergyLoss(), "How far predictions are from the labels.")
     training: TrainingSettings = setting(..., "Data, number of steps, files.")
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _trainable(self.model, "model")
+        yield from _suits(self.loss, self.model, "loss")
         yield from _warm_up_ends(self)
 
     def tasks(self) -> dict[str, Task]:
@@ -93,7 +90,6 @@ class MultiModel(Settings):
     def problems(self) -> Iterator[tuple[str, str]]:
         models = self.model_dict
         for name, model in models.items():
-            yield from _trainable(model, f"model_dict.{name}")
             if model.type_map != next(iter(models.values())).type_map:
                 yield f"model_dict.{name}.type_map", "should be that of all branches: put it into shared_dict"
         if len({model.data_stat_protect for model in models.values()}) > 1:
@@ -126,23 +122,25 @@ class MultiScript(CommonScript):
                     yield f"{path}.{name}", "is required: model.model_dict has this branch"
                 else:
                     remark(f"branches that are never trained, since {path} lacks them", name)
+        for task in self.tasks().values() if set(names) == set(training.data_dict) else ():
+            yield from _suits(task.loss, task.model, f"loss_dict.{task.name}")
         yield from _warm_up_ends(self)
 
     def tasks(self) -> dict[str, Task]:
         """The tasks in the order of ``model_dict``."""
         data, losses = self.training.data_dict, self.loss_dict
         return {
-            name: Task(name, model, losses.get(name, LossSettings()), data[name])
+            name: Task(name, model, losses.get(name, EnergyLoss()), data[name])
             for name, model in self.model.model_dict.items()
         }
 
 
-def _trainable(model: ModelSettings, path: str) -> Iterator[tuple[str, str]]:
-    if model.fitting_net.type != "ener":
-        yield (
-            f"{path}.fitting_net.type",
-            f"should be 'ener': other heads are not trained here, got {model.fitting_net.type!r}",
-        )
+def _suits(loss: LossSettings, model: ModelSettings, path: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a loss for the head of a model."""
+    kind = model.fitting_net.type
+    if kind not in loss.heads:
+        right = next(name for name, heads in LOSSES.items() if kind in heads)
+        yield f"{path}.type", f"should be {right!r}, which is for {kind} models, got {loss.type!r}"
 
 
 def _warm_up_ends(script: Any) -> Iterator[tuple[str, str]]:

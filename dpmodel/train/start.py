@@ -21,7 +21,8 @@ from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics
 from dpmodel.train.batches import Batches, open_batches
 from dpmodel.train.checkpoint import matching
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
-from dpmodel.train.settings import DataSettings, one_seed
+from dpmodel.train.settings.data import DataSettings
+from dpmodel.train.settings.run import one_seed
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _batches(script: Script, task: Task, given: DataSettings, kind: str, process
         script.training.first_seed,
         f"{task.name} {kind}",
         processes,
-        labels=task.loss.labels,
+        labels=task.objective.labels,
         path=f"{place}.{kind}_data",
     )
 

@@ -9,7 +9,6 @@ import pytest
 from dpmodel.backend import backend
 from dpmodel.data.structure import structures
 from dpmodel.data.systems import Frame
-from dpmodel.edit.bias import output_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
@@ -17,6 +16,7 @@ from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.statistics.environment import statistics, with_statistics
 from dpmodel.statistics.neighbors import automatic, neighbor_statistics, resolve_auto_nsel, too_few
+from dpmodel.statistics.output import OutputSample, output_bias, output_statistics
 from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
 from dpmodel.train.start import fresh_models, look, open_data, settle
@@ -53,22 +53,25 @@ def test_deepmd_kit(name: str) -> None:
 
 def test_bias_of_types_that_can_be_told_apart() -> None:
     counts = np.array([[2, 1], [1, 3], [4, 2], [1, 1]])
-    bias, deviation = output_bias(counts, counts @ [-3.0, 5.0])
-    np.testing.assert_allclose(bias, [-3.0, 5.0], rtol=1e-12)
+    bias, deviation = output_bias(counts, counts @ [[-3.0], [5.0]], [None, None])
+    np.testing.assert_allclose(bias, [[-3.0], [5.0]], rtol=1e-12)
     assert deviation < 1e-12
 
 
 def test_bias_shared_by_types_that_always_come_together() -> None:
     counts = np.array([[64, 128]] * 3)
-    bias, _ = output_bias(counts, np.array([-10.0, -11.0, -12.0]))
-    np.testing.assert_allclose(bias, -11.0 * np.array([64, 128]) / (64**2 + 128**2), rtol=1e-12)
+    bias, _ = output_bias(counts, np.array([[-10.0], [-11.0], [-12.0]]), [None, None])
+    np.testing.assert_allclose(bias[:, 0], -11.0 * np.array([64, 128]) / (64**2 + 128**2), rtol=1e-12)
 
 
 def test_preset_and_excluded_types() -> None:
+    settings = ModelSettings.read(
+        MODEL | {"type_map": list("ABC"), "atom_exclude_types": [2], "preset_out_bias": {"energy": [1.5, None, None]}}
+    )
     counts = np.array([[2, 1, 1], [1, 3, 1], [4, 2, 0]])
-    values = counts @ [1.5, 5.0, 0.0]
-    bias, _ = output_bias(counts, values, preset=[1.5, None, None], excluded=[2])
-    np.testing.assert_allclose(bias, [1.5, 5.0, 0.0], atol=1e-12)
+    samples = [OutputSample(np.repeat([0, 1, 2], n), np.array([1.5 * n[0] + 5.0 * n[1]]), None) for n in counts]
+    bias, _ = output_statistics(samples, settings)
+    np.testing.assert_allclose(bias[:, 0], [1.5, 5.0, 0.0], atol=1e-12)
 
 
 def test_frames_without_energy_do_not_count() -> None:

@@ -11,7 +11,7 @@ from dpmodel.errors import FileError, SettingError
 from dpmodel.model.settings import ModelSettings
 from dpmodel.train.batches import Batches, TaskSampler, batch_sizes, open_batches, shares
 from dpmodel.train.script import read_script
-from dpmodel.train.settings import TrainingData, ValidationData
+from dpmodel.train.settings.data import TrainingData, ValidationData
 from dpmodel.train.start import open_data
 from sample_settings import MODEL
 from small_water import script, write_system

@@ -21,15 +21,15 @@ def frame(n: int, **labels: np.ndarray) -> Frame:
 def test_weights_are_one_where_a_frame_has_none(name: str) -> None:
     given = [frame(2, **{name: np.array([3.0, 4.0])}), frame(3)]
     for mine in (slice(None), slice(0, 1), slice(1, 2)):  # one process, and each of two
-        found = getattr(collate(given, SETTINGS.selection, mine=mine).labels, name)
+        found = collate(given, SETTINGS.selection, mine=mine).labels.values[name]
         expected = [[3.0, 4.0], [1.0, 1.0, 1.0]][mine]
         np.testing.assert_array_equal(found, np.concatenate(expected))
-    assert getattr(collate([frame(2), frame(3)], SETTINGS.selection).labels, name) is None
+    assert name not in collate([frame(2), frame(3)], SETTINGS.selection).labels.values
 
 
 @pytest.mark.parametrize("name", ["force", "atom_ener"])
 def test_other_labels_count_if_every_frame_has_them(name: str) -> None:
     shape = {"force": (2, 3), "atom_ener": (2,)}[name]
     full, empty = frame(2, **{name: np.ones(shape)}), frame(2)
-    assert getattr(collate([full, full], SETTINGS.selection).labels, name) is not None
-    assert getattr(collate([full, empty], SETTINGS.selection).labels, name) is None
+    assert name in collate([full, full], SETTINGS.selection).labels.values
+    assert name not in collate([full, empty], SETTINGS.selection).labels.values

@@ -1,6 +1,7 @@
 """Losses against formulas written out atom by atom (specification/training.md 2), on frames of different size."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from dpmodel.model.model import Model
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
-from dpmodel.train.loss import Batch, Labels, loss, prefactors, reported
-from dpmodel.train.settings import TERMS, LossSettings
+from dpmodel.train.loss import Batch, Objective, loss
+from dpmodel.train.settings.loss import EnergyLoss
+from dpmodel.train.terms import TERMS, Labels
 from dpmodel.xp import map_arrays
 
 ENGINE = backend("numpy").engine()
@@ -39,31 +41,35 @@ def make_batch() -> tuple[Any, Batch]:
     frames = [structures(random.uniform(0, 3.0, (len(t), 3)), t, type_map=("O", "H"))[0] for t in TYPES]
     graph, x = build_graph(frames, SETTINGS.selection), flat_positions(frames)
     n = len(x)
-    labels = Labels(
-        np.array(2.0),
-        np.array(6.0),
-        np.array(18.0),
-        energy=random.normal(size=2),
-        force=random.normal(size=(n, 3)),
-        virial=random.normal(size=(2, 3, 3)),
-        atom_ener=random.normal(size=n),
-        atom_pref=random.uniform(0, 2, n),
-        atom_ener_coeff=random.uniform(0, 2, n),
-        drdq=random.normal(size=(n, 3, 2)),
-        hessian=random.normal(size=(n, 3, 4, 3)),
-    )
+    values = {
+        "energy": random.normal(size=2),
+        "force": random.normal(size=(n, 3)),
+        "virial": random.normal(size=(2, 3, 3)),
+        "atom_ener": random.normal(size=n),
+        "atom_pref": random.uniform(0, 2, n),
+        "atom_ener_coeff": random.uniform(0, 2, n),
+        "drdq": random.normal(size=(n, 3, 2)),
+        "hessian": random.normal(size=(n, 3, 4, 3)),
+    }
+    labels = Labels(np.array(2.0), np.array(6.0), np.array(18.0), values)
     return build(SETTINGS, seed=3), Batch(graph, x, labels)
 
 
 MODEL, BATCH = make_batch()
+L = SimpleNamespace(**BATCH.labels.values)
+NAMES = [term.name for term in TERMS["ener"]]
 FOUND = predict(MODEL, BATCH.graph, BATCH.positions, ENGINE.grad_and_aux)
 ATOMS = [[0, 1, 2], [4, 5, 6]]  # the real ones of each frame
 REAL = [i for atoms in ATOMS for i in atoms]
 
 
-def only(term: str, **other: Any) -> LossSettings:
-    every = {f"{when}_pref_{t}": float(t == term) for t in TERMS for when in ("start", "limit")}
-    return LossSettings.read(every | {"numb_generalized_coord": 2} | other)
+def objective(settings: EnergyLoss) -> Objective:
+    return Objective.of(settings, SETTINGS)
+
+
+def only(term: str, **other: Any) -> EnergyLoss:
+    every = {f"{when}_pref_{t}": float(t == term) for t in NAMES for when in ("start", "limit")}
+    return EnergyLoss.read(every | {"numb_generalized_coord": 2} | other)
 
 
 def huber(x: float, delta: float) -> float:
@@ -72,27 +78,22 @@ def huber(x: float, delta: float) -> float:
 
 def components() -> Iterator[tuple[int, float]]:
     """(atom, difference) of every force component of a real atom."""
-    assert BATCH.labels.force is not None
     for i in REAL:
         for k in range(3):
-            yield i, FOUND.forces[i, k] - BATCH.labels.force[i, k]
+            yield i, FOUND.forces[i, k] - L.force[i, k]
 
 
 def energies(coefficients: bool = False) -> list[float]:
-    assert BATCH.labels.energy is not None
-    assert BATCH.labels.atom_ener_coeff is not None
-    c = BATCH.labels.atom_ener_coeff if coefficients else np.ones(7)
-    return [sum(c[i] * FOUND.atom_energy[i] for i in ATOMS[f]) - BATCH.labels.energy[f] for f in range(2)]
+    c = L.atom_ener_coeff if coefficients else np.ones(7)
+    return [sum(c[i] * FOUND.atom_energy[i] for i in ATOMS[f]) - L.energy[f] for f in range(2)]
 
 
 def virials() -> list[list[float]]:
-    assert BATCH.labels.virial is not None
-    return [list((FOUND.virial[f] - BATCH.labels.virial[f]).ravel()) for f in range(2)]
+    return [list((FOUND.virial[f] - L.virial[f]).ravel()) for f in range(2)]
 
 
 def norms() -> list[float]:
-    assert BATCH.labels.force is not None
-    return [float(np.sqrt(sum((FOUND.forces[i, k] - BATCH.labels.force[i, k]) ** 2 for k in range(3)))) for i in REAL]
+    return [float(np.sqrt(sum((FOUND.forces[i, k] - L.force[i, k]) ** 2 for k in range(3)))) for i in REAL]
 
 
 def mean(values: Any) -> float:
@@ -100,7 +101,6 @@ def mean(values: Any) -> float:
     return sum(values) / len(values)
 
 
-L: Any = BATCH.labels
 HUBER = {"use_huber": True, "huber_delta": [0.05, 0.3, 0.2]}
 MAE = {"loss_func": "mae"}
 ATOM = [FOUND.atom_energy[i] - L.atom_ener[i] for i in REAL]
@@ -179,10 +179,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_formulas(name: str) -> None:
     settings, expected, column, value = CASES[name]
-    term = settings.active[0]
-    total, reports = loss(MODEL, BATCH, {term: np.array(2.5)}, settings, ENGINE.grad_and_aux)
+    term = settings.active[0].name
+    total, reports = loss(MODEL, BATCH, {term: np.array(2.5)}, objective(settings), ENGINE.grad_and_aux)
     np.testing.assert_allclose(total, 2.5 * expected, rtol=1e-12)
-    columns = reported(settings, float(total), {key: float(v) for key, v in reports.items()})
+    columns = objective(settings).reported(float(total), {key: float(v) for key, v in reports.items()})
     np.testing.assert_allclose(columns[column], value, rtol=1e-12)
     np.testing.assert_allclose(columns["rmse"], np.sqrt(2.5 * expected), rtol=1e-12)
 
@@ -202,13 +202,13 @@ def test_hessian_from_differences_of_forces(kind: str) -> None:
                 slot = i - 4 * f
                 found += [column[j, c] - L.hessian[j, c, slot, k] for j in atoms for c in range(3)]
     expected = mean(d * d if kind == "mse" else abs(d) for d in found)
-    total, reports = loss(MODEL, BATCH, {"h": np.array(1.0)}, only("h", loss_func=kind), ENGINE.grad_and_aux)
+    total, reports = loss(MODEL, BATCH, {"h": np.array(1.0)}, objective(only("h", loss_func=kind)), ENGINE.grad_and_aux)
     np.testing.assert_allclose(total, expected, rtol=1e-6)
-    assert "h" in reports
+    assert set(reports) == {"mae_h" if kind == "mae" else "rmse_h"}
 
 
 def on(*terms: str) -> dict[str, float]:
-    return {f"{when}_pref_{t}": float(t in terms) for t in TERMS for when in ("start", "limit")}
+    return {f"{when}_pref_{t}": float(t in terms) for t in NAMES for when in ("start", "limit")}
 
 
 MOST = {**on("e", "f", "v", "ae", "pf", "gf"), "numb_generalized_coord": 2}
@@ -224,19 +224,19 @@ KINDS = {
 }
 
 
-def slopes(engine: Engine, settings: LossSettings, model: Model) -> tuple[float, dict[str, np.ndarray]]:
+def slopes(engine: Engine, settings: EnergyLoss, model: Model) -> tuple[float, dict[str, np.ndarray]]:
     """The loss on ``engine`` and its derivatives by the parameters."""
     rebuild, held = Rebuilder(model), {path: engine.native(value) for path, value in state(model).items()}
     names = [path for path, _, about in arrays(model) if about["trainable"]]
     weights, execution = (
-        {t: engine.native(np.array(1.0)) for t in settings.active},
+        {t: engine.native(np.array(1.0)) for t in NAMES},
         Execution(loop=engine.run(slope=True).loop),
     )
 
     def function(given: dict[str, Any], batch: Batch) -> Any:
         def of(*values: Any) -> Any:
             changed = rebuild(given | dict(zip(names, values, strict=True)))
-            total, _ = loss(changed, batch, weights, settings, engine.grad_and_aux, execution)
+            total, _ = loss(changed, batch, weights, objective(settings), engine.grad_and_aux, execution)
             return total, total
 
         return engine.grad_and_aux(of, *(given[name] for name in names))
@@ -248,72 +248,75 @@ def slopes(engine: Engine, settings: LossSettings, model: Model) -> tuple[float,
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=HESSIAN if kind == "hessian" else ()) for kind in KINDS])
 def test_derivatives_on_every_backend(engine: Engine, kind: str) -> None:
     """Against differences of the loss on NumPy, whose value is that of the formulas."""
-    settings = LossSettings.read(KINDS[kind])
-    weights, step, moved = {t: np.array(1.0) for t in settings.active}, 1e-6, []
+    settings = EnergyLoss.read(KINDS[kind])
+    weights, step, moved = {t: np.array(1.0) for t in NAMES}, 1e-6, []
     total, gradient = slopes(engine, settings, MODEL)
     random = np.random.default_rng(1)
     direction = {path: random.normal(size=g.shape) for path, g in gradient.items()}
     for sign in (1.0, 0.0, -1.0):
         values = {path: x + sign * step * direction.get(path, 0.0) for path, x in state(MODEL).items()}
-        moved.append(float(loss(Rebuilder(MODEL)(values), BATCH, weights, settings, ENGINE.grad_and_aux)[0]))
+        moved.append(float(loss(Rebuilder(MODEL)(values), BATCH, weights, objective(settings), ENGINE.grad_and_aux)[0]))
     np.testing.assert_allclose(total, moved[1], rtol=1e-12)
     along = sum(float((direction[path] * g).sum()) for path, g in gradient.items())
     np.testing.assert_allclose(along, (moved[0] - moved[2]) / (2 * step), rtol=1e-6)
 
 
 def test_terms_add_up_with_their_prefactors() -> None:
-    settings = LossSettings.read({f"{when}_pref_{t}": 1.0 for t in ("e", "f", "v") for when in ("start", "limit")})
+    settings = EnergyLoss.read({f"{when}_pref_{t}": 1.0 for t in ("e", "f", "v") for when in ("start", "limit")})
     weights = {"e": np.array(0.1), "f": np.array(10.0), "v": np.array(3.0)}
-    total, _ = loss(MODEL, BATCH, weights, settings, ENGINE.grad_and_aux)
+    total, _ = loss(MODEL, BATCH, weights, objective(settings), ENGINE.grad_and_aux)
     expected = 0.1 * CASES["e"][1] + 10.0 * CASES["f"][1] + 3.0 * CASES["v"][1]
     np.testing.assert_allclose(total, expected, rtol=1e-12)
 
 
 def test_shares_of_a_batch_add_up() -> None:
     """Two processes with a frame each, told the counts of both, have the loss of one process between them."""
-    settings = LossSettings.read(
-        {f"{when}_pref_{t}": 1.0 for t in ("e", "f", "v", "ae") for when in ("start", "limit")}
-    )
-    weights = {t: np.array(1.0) for t in settings.active}
-    whole, _ = loss(MODEL, BATCH, weights, settings, ENGINE.grad_and_aux)
+    settings = EnergyLoss.read({f"{when}_pref_{t}": 1.0 for t in ("e", "f", "v", "ae") for when in ("start", "limit")})
+    weights = {t: np.array(1.0) for t in NAMES}
+    whole, _ = loss(MODEL, BATCH, weights, objective(settings), ENGINE.grad_and_aux)
     random, parts = np.random.default_rng(0), []
     for f, t in enumerate(TYPES):
         frame = structures(random.uniform(0, 3.0, (len(t), 3)), t, type_map=("O", "H"))
         atoms = slice(4 * f, 4 * f + len(t))
         one = slice(f, f + 1)
-        share = L._replace(
-            energy=L.energy[one], force=L.force[atoms], virial=L.virial[one], atom_ener=L.atom_ener[atoms]
-        )
+        values = {"energy": L.energy[one], "force": L.force[atoms], "virial": L.virial[one]}
+        share = BATCH.labels._replace(values=values | {"atom_ener": L.atom_ener[atoms]})
         part = Batch(build_graph(frame, SETTINGS.selection), flat_positions(frame), share)
-        parts.append(loss(MODEL, part, weights, settings, ENGINE.grad_and_aux)[0])
+        parts.append(loss(MODEL, part, weights, objective(settings), ENGINE.grad_and_aux)[0])
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-12)
 
 
 def test_missing_labels_count_nothing_and_print_nan() -> None:
-    settings = LossSettings.read(
-        {f"{when}_pref_{t}": 1.0 for t in TERMS for when in ("start", "limit")} | {"numb_generalized_coord": 1}
+    settings = EnergyLoss.read(
+        {f"{when}_pref_{t}": 1.0 for t in NAMES for when in ("start", "limit")} | {"numb_generalized_coord": 1}
     )
-    weights = {t: np.array(1.0) for t in TERMS}
+    weights = {t: np.array(1.0) for t in NAMES}
     nothing = BATCH._replace(labels=Labels(*BATCH.labels[:3]))
-    total, reports = loss(MODEL, nothing, weights, settings, ENGINE.grad_and_aux)
+    total, reports = loss(MODEL, nothing, weights, objective(settings), ENGINE.grad_and_aux)
     assert total == 0.0
-    columns = reported(settings, 0.0, {key: float(v) for key, v in reports.items()})
+    columns = objective(settings).reported(0.0, {key: float(v) for key, v in reports.items()})
     assert columns["rmse"] == 0.0
-    assert all(np.isnan(columns[f"rmse_{t}"]) for t in TERMS)
+    assert all(np.isnan(columns[f"rmse_{t}"]) for t in NAMES)
+
+
+def without_label(name: str) -> Labels:
+    values = {key: value for key, value in BATCH.labels.values.items() if key != name}
+    return BATCH.labels._replace(values=values)
 
 
 def test_weights_of_forces_default_to_one_if_asked() -> None:
-    bare = BATCH._replace(labels=L._replace(atom_pref=None))
-    without, _ = loss(MODEL, bare, {"pf": np.array(1.0)}, only("pf"), ENGINE.grad_and_aux)
-    default, _ = loss(MODEL, bare, {"pf": np.array(1.0)}, only("pf", use_default_pf=True), ENGINE.grad_and_aux)
+    bare = BATCH._replace(labels=without_label("atom_pref"))
+    without, _ = loss(MODEL, bare, {"pf": np.array(1.0)}, objective(only("pf")), ENGINE.grad_and_aux)
+    unweighted = objective(only("pf", use_default_pf=True))
+    default, _ = loss(MODEL, bare, {"pf": np.array(1.0)}, unweighted, ENGINE.grad_and_aux)
     assert without == 0.0
     np.testing.assert_allclose(default, CASES["f"][1], rtol=1e-12)
 
 
 def test_prefactors_follow_the_learning_rate() -> None:
-    settings = LossSettings()
-    assert prefactors(settings, 1e-3, 1e-3) == pytest.approx({"e": 0.02, "f": 1000.0})
-    assert prefactors(settings, 0.0, 1e-3) == {"e": 1.0, "f": 1.0}
-    half = prefactors(settings, 5e-4, 1e-3)
+    settings = EnergyLoss()
+    assert objective(settings).prefactors(1e-3, 1e-3) == pytest.approx({"e": 0.02, "f": 1000.0})
+    assert objective(settings).prefactors(0.0, 1e-3) == {"e": 1.0, "f": 1.0}
+    half = objective(settings).prefactors(5e-4, 1e-3)
     assert half["e"] == pytest.approx(0.51)
     assert half["f"] == pytest.approx(500.5)

@@ -7,7 +7,7 @@ import pytest
 
 from dpmodel.errors import SettingError
 from dpmodel.train.schedule import schedule
-from dpmodel.train.settings import CosineSchedule, ExpSchedule, WSDSchedule
+from dpmodel.train.settings.schedule import CosineSchedule, ExpSchedule, WSDSchedule
 
 
 def test_exponential_stairs() -> None:

@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 
 from dpmodel.errors import FileError, SettingError
+from dpmodel.model.settings import ModelSettings
+from dpmodel.train.loss import Objective
 from dpmodel.train.script import Link, load_script, read_script
-from dpmodel.train.settings import (
-    AdamSettings,
-    AdamWSettings,
-    CosineSchedule,
-    ExpSchedule,
-    LossSettings,
-    TrainingSettings,
-    ValidationData,
-    WSDSchedule,
-)
+from dpmodel.train.settings.data import ValidationData
+from dpmodel.train.settings.loss import EnergyLoss
+from dpmodel.train.settings.optimizer import AdamSettings, AdamWSettings
+from dpmodel.train.settings.run import TrainingSettings
+from dpmodel.train.settings.schedule import CosineSchedule, ExpSchedule, WSDSchedule
 from sample_settings import MODEL
 
 # The tables of training.md 1.4 - 1.7
@@ -39,7 +36,7 @@ DEFAULTS = [
     (AdamSettings, {}, {"adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.0}),
     (AdamWSettings, {}, {"adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.001}),
     (
-        LossSettings,
+        EnergyLoss,
         {},
         {"start_pref_e": 0.02, "limit_pref_e": 1.0, "start_pref_f": 1000.0, "limit_pref_f": 1.0}
         | {f"{when}_pref_{term}": 0.0 for when in ("start", "limit") for term in ("v", "ae", "pf", "gf", "h")}
@@ -130,7 +127,10 @@ WRONG = [
     ({"training": {"training_data": {"systems": "a", "batch_size": 0}}}, r"batch_size should be a positive"),
     ({"training": {"training_data": {"systems": "a", "auto_prob": "prob"}}}, r"auto_prob should be 'prob_uniform'"),
     ({"training": {"training_data": {"systems": "a", "sys_probs": [0.7, 0.7]}}}, r"add up to at most 1"),
-    ({"model": {"fitting_net": {"type": "dipole"}}}, r"model.fitting_net.type should be 'ener'"),
+    (
+        {"model": {"fitting_net": {"type": "dipole"}}},
+        r"loss.type should be 'tensor', which is for dipole models, got",
+    ),
 ]
 
 
@@ -208,8 +208,8 @@ def test_one_line_for_all_without_effect() -> None:
 
 
 def test_active_terms() -> None:
-    one_sided = LossSettings.read({"start_pref_v": 1.0, "start_pref_h": 1.0})
-    assert one_sided.active == ("e", "f", "h")
+    one_sided = EnergyLoss.read({"start_pref_v": 1.0, "start_pref_h": 1.0})
+    assert [term.name for term in one_sided.active] == ["e", "f", "h"]
     assert one_sided.half_off == ("v",)
 
 
@@ -226,7 +226,7 @@ def test_active_terms() -> None:
     ],
 )
 def test_labels_that_are_needed(given: dict[str, Any], labels: str) -> None:
-    assert LossSettings.read(given).labels == set(labels.split())
+    assert Objective.of(EnergyLoss.read(given), ModelSettings.read(MODEL)).labels == set(labels.split())
 
 
 @pytest.mark.parametrize(("ratio", "steps", "kept"), [(None, 10_000, 5), (0.25, 10_000, 3), (0.01, 500, 1)])
@@ -239,7 +239,7 @@ def test_several_tasks() -> None:
     script = read_script(multi())
     assert script.multi
     assert list(script.tasks) == ["A", "B"]
-    assert script.tasks["B"].loss.active == ("e", "f", "v")
+    assert list(script.tasks["B"].objective.needs) == ["e", "f", "v"]
     assert script.tasks["A"].model.type_map == tuple(MODEL["type_map"])
     assert script.links == (Link("descriptor", "d", (("A", 0), ("B", 0))),)
 

@@ -1,0 +1,1 @@
+"""Sections of deepmd-kit's input file beside the model."""
