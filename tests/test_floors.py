@@ -18,7 +18,7 @@ FLOORS = (
     "dpa2",
     "model",
     "data",
-    "io evaluator statistics edit train testing",
+    "io evaluator accuracy statistics edit train testing",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel cli engines potential relax __main__",
 )

@@ -4,7 +4,8 @@ Derivatives are taken in reverse mode by HIPS autograd, a small pure-Python pack
 compute the energy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import autograd.numpy  # noqa: F401  (gives NumPy's functions their derivatives)
@@ -19,12 +20,24 @@ from dpmodel.backend import AdamRule, Alone, Transfer
 from dpmodel.errors import BackendError
 from dpmodel.execution import CACHED, Exchange, Execution
 from dpmodel.xp import map_arrays, register_namespace
+from dpmodel.xp import namespace as namespace_of
 from dpmodel_numpy import namespace
 from dpmodel_numpy.optimizer import Optimizer
 
 register_namespace(ArrayBox, namespace)
 
 Array = Any
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """Constants meet traced arrays inside: functions that take both must be autograd's, whichever they are asked of."""
+    before = namespace_of(np.empty(0))
+    register_namespace(np.ndarray, namespace)
+    try:
+        yield
+    finally:
+        register_namespace(np.ndarray, before)
 
 
 class Engine:
@@ -51,7 +64,8 @@ class Engine:
             kept.append(aux)
             return value
 
-        vjp, _ = make_vjp(scalar, boxed_tuple(x))
+        with _traced():
+            vjp, _ = make_vjp(scalar, boxed_tuple(x))
         # without the boxes of the derivative that was just taken
         return tuple(vjp(np.ones(()))), map_arrays(lambda x: x._value if isbox(x) else x, kept[0])
 

@@ -76,6 +76,10 @@ def sum(x, /, *, axis=None, keepdims=False):
     return paddle.sum(x, axis=axis, keepdim=keepdims)
 
 
+def triu(x, /, *, k=0):
+    return paddle.triu(x, k)
+
+
 def take(x, indices, /, *, axis):
     return paddle.index_select(x, indices, axis=axis)  # paddle.take has no axis: it flattens
 

@@ -5,6 +5,7 @@ Examples:
     dpmodel test model.dp -s data --detail details && dpmodel plot details/*.npz
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,13 @@ from zipfile import BadZipFile
 import numpy as np
 import typer
 
-from dpmodel.cli.accuracy import UNITS
 from dpmodel.cli.options import told
 from dpmodel.errors import BackendError, FileError
 from dpmodel.train.curve import read_curve
 
-COLUMNS = {"e": "energy", "f": "force", "v": "virial"}  # of the learning curve
+CURVES = {"e": "eV/atom", "f": "eV/Å", "v": "eV/atom"}  # units of its columns
+UNITS = {"energy": "eV/atom", "force": "eV/Å", "virial": "eV/atom"}
+COLUMN = re.compile(r"(.+?)_((?:val|trn)(?:_.+)?)")  # of a learning curve: error and data, task if there are several
 
 
 def main(
@@ -53,17 +55,20 @@ def _curve(figure: object, path: Path) -> None:
     columns = read_curve(str(path))
     step = columns.pop("step")
     columns.pop("lr", None)
-    panels: dict[str, list[str]] = {}
+    panels: dict[str, list[tuple[str, str]]] = {}
     for name in columns:
-        panels.setdefault("_".join(name.split("_")[:2]) if "_" in name else name, []).append(name)
-    panels = {panel: names for panel, names in panels.items() if not panel.endswith(("_val", "_trn"))}
+        if parts := COLUMN.fullmatch(name):
+            panels.setdefault(parts[1], []).append((name, parts[2]))
+    if any(panel.startswith("rmse_") for panel in panels):
+        panels.pop("rmse", None)  # the root of the loss
     if not panels:
         raise FileError(f"{path}: expected columns of errors, as rmse_e_trn, found {', '.join(columns) or 'none'}")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]  # type: ignore[attr-defined]
     for axis, (panel, names) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            axis.plot(step, columns[name], label=name.removeprefix(f"{panel}_"), lw=1)
-        axis.set(xlabel="step", ylabel=f"{panel} ({UNITS.get(COLUMNS.get(panel.split('_')[1], ''), '')})", yscale="log")
+        for name, data in names:
+            axis.plot(step, columns[name], label=data, lw=1)
+        unit = CURVES.get(panel.rpartition("_")[2])
+        axis.set(xlabel="step", ylabel=f"{panel} ({unit})" if unit else panel, yscale="log")
         axis.legend(frameon=False)
 
 
@@ -73,12 +78,11 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
     for path in paths:
         values = _detail(path)
         atoms = (values["types"] >= 0).sum(axis=1)
-        for name in UNITS:
-            if name in values:
-                pair = np.stack([values[name], values[f"predicted_{name}"]])
-                if name != "force":
-                    pair = pair / atoms.reshape(-1, *[1] * (pair.ndim - 2))
-                found.setdefault(name, []).append(pair.reshape(2, -1))
+        for name in _compared(values):
+            pair = np.stack([values[name], values[f"predicted_{name}"]])
+            if name in values.get("per_atom", ("energy", "virial")):
+                pair = pair / atoms.reshape(-1, *[1] * (pair.ndim - 2))
+            found.setdefault(name, []).append(pair.reshape(2, -1))
     if not found:
         raise FileError(f"{paths[0]}: expected labels and predictions of 'dpmodel test --detail', found none")
     axes = figure.subplots(1, len(found), squeeze=False)[0]  # type: ignore[attr-defined]
@@ -87,7 +91,13 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
         rmse = np.sqrt(np.mean((said - label) ** 2))
         axis.plot(label, said, ".", ms=2, rasterized=True)
         axis.axline((label.mean(), label.mean()), slope=1, color="0.6", lw=1, zorder=0)
-        axis.set(xlabel=f"{name}, label ({UNITS[name]})", ylabel="prediction", title=f"RMSE {rmse:.3g}")
+        unit = f" ({UNITS[name]})" if name in UNITS else ""
+        axis.set(xlabel=f"{name}, label{unit}", ylabel="prediction", title=f"RMSE {rmse:.3g}")
+
+
+def _compared(values: dict[str, np.ndarray]) -> list[str]:
+    """Names of what there are labels and predictions of."""
+    return [name for name in values if f"predicted_{name}" in values]
 
 
 def _detail(path: Path) -> dict[str, np.ndarray]:
@@ -97,7 +107,8 @@ def _detail(path: Path) -> dict[str, np.ndarray]:
             values = dict(kept)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
-    lacking = {"types", *(f"predicted_{name}" for name in UNITS if name in values)} - values.keys()
+    beside = {name for name in values if f"predicted_{name}" not in values and not name.startswith("predicted_")}
+    lacking = {"types"} - values.keys() | {f"predicted_{name}" for name in beside - {"types", "per_atom"}}
     if lacking:
         raise FileError(
             f"{path}: expected a file of 'dpmodel test --detail', but {', '.join(sorted(lacking))} is missing"

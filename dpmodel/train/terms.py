@@ -227,7 +227,7 @@ def _hessian(c: Comparison) -> Result | None:
 def _cumulative(x: Array) -> Array:
     """Sums of components (n, k) up to each of them."""
     xp = namespace(x)
-    return x @ xp.triu(xp.ones((shape(x)[-1],) * 2, **like(x)))
+    return x @ xp.triu(xp.full((shape(x)[-1],) * 2, 1.0, **like(x)))
 
 
 def _frames(c: Comparison, *, cumulative: bool = False) -> Result | None:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 import dpmodel
+from dpmodel.accuracy import total
 from dpmodel.cli.accuracy import evaluate_systems as errors_on
-from dpmodel.cli.accuracy import total
 from dpmodel.train.curve import read_curve
 from dpmodel.train.script import load_script
 
