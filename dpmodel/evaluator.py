@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from dpmodel.backend import Engine
+from dpmodel.data.bins import binned
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.images import explicit_images
 from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
@@ -152,7 +153,8 @@ class Evaluator:
         self.selection = file.settings.selection
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
-        self._programs: dict[Any, Callable[..., Any]] = {}
+        # of the latest bins of atoms only, for these are as many as there are steps of trajectories
+        self._program = lru_cache(maxsize=64)(self._compiled)
 
     def evaluate(self, frames: Sequence[Structure], wants: Wants, *, strict: bool) -> Iterator[list[Prediction]]:
         """Predictions of all frames, one each, a batch of them at a time."""
@@ -244,8 +246,7 @@ class Evaluator:
 
     def _plain(self, function: Callable[..., Any], graph: Graph, *rows: np.ndarray) -> Any:
         """``function(model, graph, *rows, execution)``; ``rows`` have a row an atom."""
-        execution = self.engine.run(slope=False)
-        return self._call((function, execution), lambda *x: function(*x, execution), graph, rows)
+        return self._call(function, self.engine.run(slope=False), (), graph, rows)
 
     def _differentiated(
         self,
@@ -256,30 +257,34 @@ class Evaluator:
         exchange: Exchange | None = None,
     ) -> Any:
         """``function(model, graph, *rows, grad_and_aux, execution)``."""
-        grad, execution = self.engine.grad_and_aux, self.engine.run(slope=True)
+        execution = self.engine.run(slope=True)
         if exchange is not None:
             execution = replace(execution, exchange=exchange)
-        return self._call((function, execution), lambda *x: function(*x, grad, execution), graph, rows, padded)
+        return self._call(function, execution, (self.engine.grad_and_aux,), graph, rows, padded)
 
     def _call(
         self,
-        key: Any,
         function: Callable[..., Any],
+        execution: Execution,
+        means: tuple[Any, ...],
         graph: Graph,
         rows: Sequence[np.ndarray],
         padded: Graph | None = None,
     ) -> Any:
-        """``function(model, graph, *rows)`` on the engine, compiled once for ``key``, in NumPy arrays.
+        """``function(model, graph, *rows, *means, execution)`` on the engine, in NumPy arrays.
 
         ``padded``: the graph in the sizes to compile for; those of results.
         """
-        engine, rebuild = self.engine, self.rebuild
-        if key not in self._programs:
-            self._programs[key] = engine.compile(lambda state, *x: function(rebuild(state), *x))
+        engine = self.engine
         if padded is None:
             padded = pad_graph(graph, self.selection) if engine.rounds_shapes else graph
+        program = self._program(function, replace(execution, bins=binned(execution, padded)), *means)
         arrays = map_arrays(engine.native, (padded, *(pad_rows(x, graph, padded) for x in rows)))
-        return map_arrays(engine.numpy, self._programs[key](self.state, *arrays))
+        return map_arrays(engine.numpy, program(self.state, *arrays))
+
+    def _compiled(self, function: Callable[..., Any], execution: Execution, *means: Any) -> Callable[..., Any]:
+        rebuild = self.rebuild
+        return self.engine.compile(lambda state, *x: function(rebuild(state), *x, *means, execution))
 
     def _energies(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
         """Fields of ``Prediction`` on the atom axis."""

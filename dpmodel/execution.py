@@ -21,13 +21,28 @@ def _plain(function: Rows) -> Rows:
     return function
 
 
-CACHED = 10  # atoms whose pair features fit the cache of a processor together
+Widths = tuple[tuple[str, int], ...]  # of the blocks' neighbor axes, by name
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Atoms of like neighbor counts: how many, and how wide their arrays have to be in each block."""
+
+    size: int
+    widths: Widths
 
 
 def in_turn(function: Rows, rows: Sequence[Array], size: int) -> tuple[Array, ...]:
     """``function(*rows)`` on at most ``size`` rows at a time, by a loop in Python."""
-    parts = [function(*[x[i : i + size, ...] for x in rows]) for i in range(0, shape(rows[0])[0], size)]
+    count = shape(rows[0])[0]
+    size = even(count, size)
+    parts = [function(*[x[i : i + size, ...] for x in rows]) for i in range(0, count, size)]
     return tuple(namespace(column[0]).concat(list(column), axis=0) for column in zip(*parts, strict=True))
+
+
+def even(count: int, most: int) -> int:
+    """The size of groups of at most ``most`` that ``count`` rows fill evenly."""
+    return -(-count // -(-count // most))
 
 
 def _ignore(name: str, value: Array) -> None:
@@ -44,6 +59,9 @@ class Execution:
     the identity in one process, the halo exchange under a parallel simulation engine.
     ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
     are no more than ``remember`` atoms.
+    ``bins``: how many atoms to treat in arrays of which widths, in the order of their counts of repformer neighbors
+    (``dpmodel.data.bins``); none: all in arrays as wide as they come.
+    ``most_bins``: how many bins are worth while.
     ``observe``: sees intermediate results by name ("repinit", "repformer.0.g1", ...).
     """
 
@@ -52,7 +70,13 @@ class Execution:
     exchange: Exchange = _same
     checkpoint: Callable[[Rows], Rows] = _plain
     remember: int = 0
+    bins: tuple[Bin, ...] = ()
+    most_bins: int = 1
     observe: Callable[[str, Array], None] = _ignore
+
+    @property
+    def observed(self) -> bool:
+        return self.observe is not _ignore
 
     def in_groups(self, function: Rows, rows: Sequence[Array], *shared: Array) -> tuple[Array, ...]:
         """``function(*shared, *rows)``, a group at a time."""

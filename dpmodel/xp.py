@@ -66,6 +66,23 @@ def map_arrays(function: Callable[[Array], Any], tree: Any) -> Any:
     return None if tree is None else function(tree)
 
 
+Adjoint = Callable[..., tuple[Array, ...]]
+
+
+def with_adjoint(function: Callable[..., Array], adjoint: Adjoint) -> Callable[..., Array]:
+    """``function`` of arrays, to be differentiated by ``adjoint`` where the library profits from it.
+
+    ``adjoint(result, slope, *arguments)`` gives a slope of the shape of every argument.  Both are made of functions of
+    arrays that can be differentiated themselves, so that second derivatives are right.
+    """
+
+    def call(*x: Array) -> Array:
+        own = getattr(namespace(x[0]), "with_adjoint", None)
+        return function(*x) if own is None else own(function, adjoint, *x)
+
+    return call
+
+
 def detach(x: Array) -> Array:
     """``x`` as a constant: no derivative flows through it."""
     return getattr(namespace(x), "detach", _same)(x)

@@ -7,7 +7,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.execution import CACHED, Exchange, Execution
+from dpmodel.execution import Exchange, Execution
 from dpmodel_paddle.arrays import to_numpy, to_tensor
 from dpmodel_paddle.derivative import checkpoint, grad_and_aux
 from dpmodel_paddle.optimizer import Optimizer
@@ -62,7 +62,9 @@ class Engine:
         return Exchanged.apply
 
     def run(self, slope: bool) -> Execution:
-        return Execution() if slope or self.rounds_shapes else Execution(group=CACHED)
+        if self.rounds_shapes:
+            return Execution()
+        return Execution(group=48 if slope else 24, most_bins=16 if slope else 8)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)

@@ -93,6 +93,26 @@ def where(condition, x1, x2, /):
     return paddle.where(condition, x1, x2)
 
 
+class _Derived(paddle.autograd.PyLayer):
+    @staticmethod
+    def forward(ctx, function, adjoint, *x):
+        result = function(*x)
+        ctx.adjoint = adjoint
+        ctx.save_for_backward(result, *x)
+        return result
+
+    @staticmethod
+    def backward(ctx, slope):
+        result, *x = ctx.saved_tensor()
+        slopes = ctx.adjoint(result, slope, *x)
+        return tuple(slope for slope, value in zip(slopes, x, strict=True) if not value.stop_gradient)
+
+
+def with_adjoint(function, adjoint, *x):
+    """``function(*x)`` with the derivative ``adjoint``; programs see ``function`` alone."""
+    return _Derived.apply(function, adjoint, *x) if paddle.in_dynamic_mode() else function(*x)
+
+
 def zeros(shape, *, dtype=None, device=None):
     return paddle.zeros(shape, dtype=dtype, device=device)
 

@@ -1,9 +1,9 @@
 """dpmodel on PyTorch: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Module`` for programs of one's own."""
 
-import array_api_compat.torch
 import torch
 
 from dpmodel.xp import register_namespace
+from dpmodel_torch import namespace
 from dpmodel_torch.engine import Engine, find_device, grad_and_aux
 from dpmodel_torch.model import Model, Module, tensors
 from dpmodel_torch.processes import processes
@@ -11,7 +11,7 @@ from dpmodel_torch.processes import processes
 __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
 
 for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo then has no bases to walk
-    register_namespace(array_type, array_api_compat.torch)
+    register_namespace(array_type, namespace)
 
 
 class TorchBackend:

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dpmodel.backend import AdamRule, Transfer
 from dpmodel.errors import BackendError
-from dpmodel.execution import CACHED, Exchange, Execution, Rows
+from dpmodel.execution import Exchange, Execution, Rows, even
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
 
@@ -44,6 +44,7 @@ def _is_transformed() -> bool:
 
 def in_turn(function: Rows, rows: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
     """``dpmodel.execution.in_turn`` with a split: the derivative of a slice fills an array as large as the whole."""
+    size = even(len(rows[0]), size)
     parts = [function(*group) for group in zip(*[torch.split(x, size) for x in rows], strict=True)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
@@ -101,8 +102,9 @@ class Engine:
     def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:
             return Execution()
-        size = (48 if slope else CACHED) * torch.get_num_threads() if self._device.type == "cpu" else REMEMBERED
-        return Execution(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED)
+        del slope  # what is never differentiated is never remembered
+        size = 48 * torch.get_num_threads() if self._device.type == "cpu" else REMEMBERED
+        return Execution(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED, most_bins=16)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)

@@ -4,7 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 from dpmodel.dpa2.lower import graph_of_lists
-from dpmodel.dpa2.neighborhood import Neighborhood, neighborhood
+from dpmodel.dpa2.neighborhood import Neighborhood, Parts
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
 from dpmodel.dpa2.three_body import ThreeBody
@@ -49,9 +49,9 @@ class DPA2:
         table = self.type_embedding()
         vectors = cast(vectors, table.dtype)
         xp = namespace(vectors)
-        g1 = self.first_description(graph, vectors, table, execution)
-        g1, (g2, h2, switch, *slots) = self.refine(graph, vectors, g1, execution)
-        rot_mat = xp.matrix_transpose(moment(h2, g2, Slots(*slots)))
+        parts = Parts(graph, vectors, execution.bins)
+        g1 = self.first_description(graph, parts, table, execution)
+        g1, rot_mat, g2, h2, switch = self.refine(graph, parts, g1, execution)
         execution.observe("g1", g1)
         if self.concat_types:
             g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
@@ -89,33 +89,62 @@ class DPA2:
         """The blocks before the repformer, by their names in the graph."""
         return {"repinit": self.repinit} | ({} if self.three_body is None else {"three_body": self.three_body})
 
-    def first_description(self, graph: Graph, vectors: Array, table: Array, execution: Execution) -> Array:
+    def first_description(self, graph: Graph, parts: Parts, table: Array, execution: Execution) -> Array:
         """g1 before the repformer, (N, g1_dim): repinit and three-body, brought to its width."""
-        xp = namespace(vectors)
-        parts = []
+        seen = []
         for name, block in self.first_blocks.items():
-            near = neighborhood(graph, vectors, graph.blocks[name])
-            parts.append(execution.in_groups(partial(_apply_block, block, table), near)[0])
-            execution.observe(name, parts[-1])
-        g = xp.concat(parts, axis=-1)
+            look = partial(_apply_block, block, table)
+            seen.append(parts.join([execution.in_groups(look, near)[0] for near in parts.near(name)]))
+            execution.observe(name, seen[-1])
+        g = namespace(seen[0]).concat(seen, axis=-1)
         if self.shape_transform is not None:
             g = self.shape_transform(g)
         if self.type_transform is not None:
             g = g + self.type_transform(gather(table, graph.types[: shape(g)[0]]))
         return activation(self.activation)(g)
 
-    def refine(self, graph: Graph, vectors: Array, g1: Array, execution: Execution) -> tuple[Array, tuple[Array, ...]]:
-        """g1 after the layers, and (g2, h2, switch, slots) as they leave them."""
-        near = neighborhood(graph, vectors, graph.blocks["repformer"])
-        g2, h2, switch, *slots = execution.in_groups(partial(_apply_start, self.repformer), near)
+    def refine(self, graph: Graph, parts: Parts, g1: Array, execution: Execution) -> tuple[Array, ...]:
+        """g1 after the layers, and (rot_mat, g2, h2, switch) as they leave them."""
+        width = shape(graph.blocks["repformer"])[1]
+        near = parts.near("repformer")
+        states, switch = [], []
+        for mine, n in zip(parts.split(g1), near, strict=True):
+            g2, h2, s, *slots = execution.in_groups(partial(_apply_start, self.repformer), n)
+            states.append(_State(mine, g2, h2, n.neighbors, *slots))
+            switch.append(s)
         for i, layer in enumerate(self.repformer.layers):
-            for name, value in (("g1", g1), ("g2", g2), ("h2", h2)):
-                execution.observe(f"repformer.{i}.{name}", value)
-            everyone = execution.exchange(g1, shape(graph.types)[0])
+            if execution.observed:
+                for name, value in zip(("g1", "g2", "h2"), _whole(parts, states, width), strict=True):
+                    execution.observe(f"repformer.{i}.{name}", value)
+            everyone = execution.exchange(parts.join([state.g1 for state in states]), shape(graph.types)[0])
+            for k, state in enumerate(states):
+                g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), state, everyone)
+                states[k] = state._replace(g1=g1, g2=g2, h2=h2)
+        g1, g2, h2 = _whole(parts, states, width)
+        rot_mat = parts.join([_rot_mat(state) for state in states])
+        return g1, rot_mat, g2, h2, parts.join(switch, width)
 
-            rows = (g1, g2, h2, near.neighbors, *slots)
-            g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), rows, everyone)
-        return g1, (g2, h2, switch, *slots)
+
+class _State(NamedTuple):
+    """Atoms of one part between two layers."""
+
+    g1: Array
+    g2: Array
+    h2: Array
+    neighbors: Array
+    weight: Array
+    mean: Array
+    moment: Array
+
+
+def _whole(parts: Parts, states: list[_State], width: int) -> tuple[Array, Array, Array]:
+    """(g1, g2, h2) of all centers."""
+    g1, g2, h2 = [list(column) for column in list(zip(*states, strict=True))[:3]]
+    return parts.join(g1), parts.join(g2, width), parts.join(h2, width)
+
+
+def _rot_mat(state: _State) -> Array:
+    return namespace(state.h2).matrix_transpose(moment(state.h2, state.g2, Slots(*state[4:])))
 
 
 def _apply_block(block: Repinit | ThreeBody, table: Array, *rows: Array) -> tuple[Array, ...]:

@@ -2,7 +2,7 @@
 
 Queries and keys meet only in ``q_j . k_k = g2_j M g2_k`` with ``M = Wq Wk^T / sqrt(d)``, and values only in
 front of the head map, so the pairs of matrices are multiplied first: exact, and half of the work on edges.
-Heads are the fastest index of every stored projection.
+Heads are the fastest index of every stored projection, and here come after the query: no array has to be transposed.
 """
 
 from math import sqrt
@@ -77,16 +77,17 @@ class PairValues:
         """(N, n, g2_dim)."""
         xp = namespace(g2)
         n_centers, n, dim = shape(g2)
-        values = xp.reshape(g2[:, None, :, :] @ self.folded()[None, :, :, :], (n_centers, self.heads * n, dim))
-        out = xp.reshape(weights, (n_centers, n, self.heads * n)) @ values
-        return self.head_map.finish(out, None)
+        heads = self.heads
+        collected = xp.reshape(weights, (n_centers, n * heads, n)) @ g2
+        collected = xp.reshape(collected, (n_centers * n, heads * dim))
+        return self.head_map.finish(xp.reshape(collected @ self.folded(), (n_centers, n, dim)), None)
 
     def folded(self) -> Array:
-        """Value and head map of each head in one matrix, (heads, g2_dim, g2_dim)."""
+        """Value and head map of every head in one matrix, (heads * g2_dim, g2_dim): values are made after the sum."""
         v, w = self.mapv.weight, self.head_map.weight
         xp, dim, heads = namespace(v), self.mapv.n_in, self.heads
         v = xp.permute_dims(xp.reshape(v, (dim, dim, heads)), (2, 0, 1))
-        return v @ xp.permute_dims(xp.reshape(w, (dim, heads, dim)), (1, 0, 2))
+        return xp.reshape(v @ xp.permute_dims(xp.reshape(w, (dim, heads, dim)), (1, 0, 2)), (heads * dim, dim))
 
 
 @module

@@ -6,7 +6,7 @@ exactly, and so enters every denominator.  Here those slots are never visited: t
 """
 
 from dpmodel.ops.occupancy import slot_occupancy
-from dpmodel.xp import Array, detach, namespace, shape
+from dpmodel.xp import Array, detach, namespace, shape, with_adjoint
 
 SHIFT = 20.0  # logit of an empty slot, negated
 
@@ -38,10 +38,32 @@ def neighbor_weights(
         logits = logits if gate is None else logits * gate
         logits = xp.where(key > 0.0, logits, -6.0e4)  # exp gives exactly 0 beside any real key
         return softmax(logits, 0) * damping
-    logits = logits * (pair if gate is None else pair * gate) + SHIFT * (pair - 1.0)
+    scale, shift = pair if gate is None else pair * gate, SHIFT * (pair - 1.0)
     if truncate:
-        return softmax(logits, n_slots - shape(logits)[-1]) * damping
-    return crowded_softmax(logits, key, n_slots) * damping
+        return scaled_softmax(logits, scale, shift, n_slots - shape(logits)[-1]) * damping
+    return crowded_softmax(logits * scale + shift, key, n_slots) * damping
+
+
+def scaled_softmax(logits: Array, factor: Array, shift: Array, phantoms: int) -> Array:
+    """``softmax(logits * factor + shift, phantoms)``, with its derivative in half of the passes over the weights."""
+
+    def plain(logits: Array, factor: Array, shift: Array) -> Array:
+        return softmax(logits * factor + shift, phantoms)
+
+    return with_adjoint(plain, _softmax_adjoint)(logits, factor, shift)
+
+
+def _softmax_adjoint(weights: Array, slope: Array, logits: Array, factor: Array, shift: Array) -> tuple[Array, ...]:
+    """dz = p (dp - sum p dp) for z = logits * factor + shift; empty slots have no part in the sum."""
+    part = slope * weights
+    dz = part - weights * namespace(part).sum(part, axis=-1, keepdims=True)
+    return _summed_to(dz * factor, logits), _summed_to(dz * logits, factor), _summed_to(dz, shift)
+
+
+def _summed_to(x: Array, target: Array) -> Array:
+    """``x`` summed along the axes where ``target`` has one element, which was broadcast."""
+    axes = tuple(i for i, n in enumerate(shape(target)) if isinstance(n, int) and n == 1)
+    return namespace(x).sum(x, axis=axes, keepdims=True) if axes else x
 
 
 def softmax(logits: Array, phantoms: int) -> Array:

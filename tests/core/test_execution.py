@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dpmodel.backend import Engine, backend
+from dpmodel.data.bins import binned
 from dpmodel.data.padding import pad_graph
 from dpmodel.errors import BackendError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
@@ -41,6 +42,61 @@ def test_groups_of_any_size(group: int, settings: ModelSettings, seed: int) -> N
     )
     size = np.abs(whole_forces.forces).max()
     np.testing.assert_allclose(forces.forces, whole_forces.forces, rtol=0, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("most", [2, 3, 7])
+@examples(6)
+@given(MODELS, SEEDS)
+def test_bins_of_like_neighbor_counts(most: int, settings: ModelSettings, seed: int) -> None:
+    """Every atom is described as in one wide array, wherever its bin is cut and whatever its widths."""
+    module, (graph, positions) = random_model(settings, seed).model, random_graph(settings, seed, n=7)
+    apart = Execution(group=1, most_bins=most)
+    apart = replace(apart, bins=binned(apart, graph))
+    assert sum(b.size for b in apart.bins) == 7
+    seen: dict[str, dict[str, np.ndarray]] = {"whole": {}, "apart": {}}
+    for name, execution in (("whole", Execution()), ("apart", apart)):
+        describe(module, graph, positions, replace(execution, observe=seen[name].__setitem__))
+    for term, a in seen["whole"].items():
+        real = graph.blocks["repformer"][..., None] if term.split(".")[-1] in ("g2", "h2") else True
+        np.testing.assert_allclose(
+            np.where(real, seen["apart"][term], 0.0), np.where(real, a, 0.0), rtol=0, atol=1e-13 * np.abs(a).max()
+        )
+    whole, parts = (predict(module, graph, positions, ENGINE.grad_and_aux, e) for e in (None, apart))
+    size = np.abs(whole.atom_virial).max()
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * max(size, np.abs(a).max()))
+
+
+def test_bins_on_every_backend(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled or not, with derivatives: as in one wide array."""
+    settings = ModelSettings.read(model({"repinit.neuron": [3, 6], "repinit.axis_neuron": 2, "repformer.nlayers": 2}))
+    file, (graph, positions) = random_model(settings), random_graph(settings, n=8)
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda slope: replace(run(slope), group=2, most_bins=3))
+    evaluator = Evaluator(file, engine)
+    assert len(binned(engine.run(slope=True), graph)) == 3
+    found = evaluator.energy_forces(graph, positions)
+    expected = predict(file.model, graph, positions, ENGINE.grad_and_aux)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(expected.atom_virial).max())
+    np.testing.assert_allclose(evaluator.atomic_output(graph, positions)[:, 0], expected.atom_energy, rtol=1e-12)
+
+
+def test_bins_are_narrow_where_neighbors_are_few() -> None:
+    occupied = np.arange(6) < np.array([4, 1, 6, 2, 5, 3])[:, None]
+    atoms = np.zeros(6, int)
+    graph = Graph(
+        types=atoms,
+        neighbors=np.zeros((6, 6), int),
+        shift=np.zeros((6, 6, 3)),
+        blocks={"repinit": occupied, "repformer": occupied[:, :3]},
+        first_type=atoms,
+        frame=atoms,
+        members=np.arange(6)[None],
+    )
+    cut = binned(Execution(group=2, most_bins=9), graph)
+    assert [dict(b.widths) for b in cut] == [{"repinit": i, "repformer": min(i, 3)} for i in (2, 6, 5)]
+    assert binned(Execution(group=2), graph) == binned(Execution(most_bins=9), graph) == ()
 
 
 @examples(4)
