@@ -17,8 +17,9 @@ FLOORS = (
     "nn",
     "dpa2",
     "model",
+    "io",
     "data",
-    "io evaluator accuracy statistics edit train testing",
+    "evaluator accuracy statistics edit train testing",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel cli engines potential relax __main__",
 )

@@ -21,7 +21,7 @@ from rich.table import Table
 from dpmodel.cli.options import Json, told
 from dpmodel.data.check import Report, check_system
 from dpmodel.data.systems import find_systems
-from dpmodel.errors import FileError
+from dpmodel.errors import FileError, printable
 
 SHOWN = 20  # problems of one system
 
@@ -40,6 +40,8 @@ def main(
     else:
         Console().print(table(reports))
     for report in reports:
+        for remark in report.remarks:
+            told.print(f"[yellow]warning:[/] {escape(printable(remark))}", soft_wrap=True)
         for problem in report.problems[:SHOWN]:
             told.print(f"[red]bad:[/] {escape(problem)}", soft_wrap=True)
         if len(report.problems) > SHOWN:
@@ -63,8 +65,10 @@ def table(reports: Sequence[Report]) -> Table:
     for name in ("frames", "atoms", "elements", "labels", "closest\nÅ", "force\neV/Å", "bad"):
         result.add_column(name)
     for r in reports:
-        elements = " ".join(f"{name}{count / r.n_counted:.3g}" for name, count in sorted(r.elements.items()))
+        sep = "" if all(name.isalpha() for name in r.elements) else "×"  # numbers stand for types without names
+        elements = printable(" ".join(f"{n}{sep}{count / r.n_counted:.3g}" for n, count in sorted(r.elements.items())))
         force = f"{r.largest_force:.3g}" if "force" in r.labels else "-"
         numbers = f"{r.shortest:.3f}" if r.shortest < float("inf") else "-", force, str(len(r.problems))
-        result.add_row(escape(r.path), str(r.n_frames), str(r.n_atoms), elements, " ".join(r.labels), *numbers)
+        labels = escape(printable(" ".join(r.labels)))
+        result.add_row(escape(printable(r.path)), str(r.n_frames), str(r.n_atoms), escape(elements), labels, *numbers)
     return result

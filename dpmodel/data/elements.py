@@ -1,4 +1,5 @@
-"""Standard atomic weights (IUPAC 2021, abridged; the longest-lived isotope where there is none), g/mol."""
+"""Standard atomic weights (IUPAC 2021, abridged; the longest-lived isotope where there is none) in g/mol, and covalent
+radii (Cordero and others, Dalton Trans. 2832, 2008) in angstrom."""
 
 from collections.abc import Sequence
 
@@ -17,7 +18,16 @@ _WEIGHTS = (
     "208.98 209 210 222 223 226 227 232.04 231.04 238.03 237 244 243 247 247 251 252 257 258 259 262 267 268 269 270 "
     "269 277 281 282 285 286 290 290 293 294 294"
 ).split()
+_RADII = (
+    "0.31 0.28 1.28 0.96 0.84 0.76 0.71 0.66 0.57 0.58 1.66 1.41 1.21 1.11 1.07 1.05 1.02 1.06 2.03 1.76 1.70 1.60 "
+    "1.53 1.39 1.39 1.32 1.26 1.24 1.32 1.22 1.22 1.20 1.19 1.20 1.20 1.16 2.20 1.95 1.90 1.75 1.64 1.54 1.47 1.46 "
+    "1.42 1.39 1.45 1.44 1.42 1.39 1.39 1.38 1.39 1.40 2.44 2.15 2.07 2.04 2.03 2.01 1.99 1.98 1.98 1.96 1.94 1.92 "
+    "1.92 1.89 1.90 1.87 1.87 1.75 1.70 1.62 1.51 1.44 1.41 1.36 1.36 1.32 1.45 1.46 1.48 1.40 1.50 1.50 2.60 2.21 "
+    "2.15 2.06 2.00 1.96 1.90 1.87 1.80 1.69"
+).split()
 WEIGHTS = dict(zip(SYMBOLS, map(float, _WEIGHTS), strict=True))
+_NOBLE = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")  # have no bonds
+RADII = {name: r for name, r in zip(SYMBOLS, map(float, _RADII), strict=False) if name not in _NOBLE}  # up to Cm
 
 
 def masses_of(type_map: Sequence[str]) -> Array:

@@ -1,15 +1,16 @@
 """Where the files of a system are: a folder, or a group in an HDF5 file (specification/data.md 1, 4)."""
 
 import os
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
-import numpy as np
 
 from dpmodel.errors import FileError
+from dpmodel.io.files import read_text
+from dpmodel.io.hdf5_guard import member, opened, stored_array, words
+from dpmodel.io.stored import StoredArray, open_npy
 
 MARK = "type.raw"  # what makes a folder a system
 
@@ -31,8 +32,8 @@ class Source(Protocol):
     def arrays(self, folder: str) -> list[str]:
         """Names, without ``.npy``, of the arrays in a set directory, sorted."""
 
-    def array(self, folder: str, name: str) -> Any:
-        """An array that is read when it is indexed; raises FileError if it is damaged or holds no numbers."""
+    def array(self, folder: str, name: str) -> StoredArray:
+        """An array that is read when it is indexed; raises FileError if it is damaged."""
 
 
 class Folder:
@@ -46,10 +47,7 @@ class Folder:
         return (self._root / name).exists()
 
     def tokens(self, name: str) -> list[str]:
-        try:
-            return (self._root / name).read_text("utf-8-sig").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"{self.path}/{name}: cannot be read as text: {error}") from error
+        return read_text(f"{self.path}/{name}").split()
 
     def sets(self) -> list[str]:
         return sorted(path.name for path in self._root.glob("set.*") if path.is_dir())
@@ -57,90 +55,70 @@ class Folder:
     def arrays(self, folder: str) -> list[str]:
         return sorted(path.stem for path in (self._root / folder).glob("*.npy"))
 
-    def array(self, folder: str, name: str) -> Any:
-        path = self._root / folder / f"{name}.npy"
-        try:
-            found = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise FileError(f"{path}: cannot be read as an array of numbers: {error}") from error
-        return numeric(found, str(path))
+    def array(self, folder: str, name: str) -> StoredArray:
+        return open_npy(f"{self.path}/{folder}/{name}.npy")
 
 
 class Group:
-    """A system in an HDF5 file; ``path`` is ``file#/group``."""
+    """A system in an HDF5 file, which is open only while something is read; ``path`` is ``file#/group``."""
 
     def __init__(self, path: str) -> None:
-        file, _, group = path.partition("#")
-        self.path, self._group = path, open_group(file, group or "/")
+        self.path = path
+        self._file, _, self._group = path.partition("#")
 
     def has(self, name: str) -> bool:
-        return name in self._group
+        return self._read(lambda top: member(top, name) is not None)
 
     def tokens(self, name: str) -> list[str]:
-        found = self._group[name]
-        if not isinstance(found, h5py.Dataset):
-            raise FileError(f"{self.path}/{name}: expected a dataset of numbers or words, found a group")
-        words = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found[()])]
-        return " ".join(words).split()
+        return self._read(lambda top: words(member(top, name), self._file, f"{self.path}/{name}"))
 
     def sets(self) -> list[str]:
-        return sorted(name for name, item in self._group.items() if name.startswith("set.") and _is_group(item))
+        return self._read(lambda top: sorted(n for n in top if n.startswith("set.") and _is_group(member(top, n))))
 
     def arrays(self, folder: str) -> list[str]:
-        return sorted(name.removesuffix(".npy") for name in self._group[folder] if name.endswith(".npy"))
+        return self._read(lambda top: sorted(n.removesuffix(".npy") for n in member(top, folder) if n.endswith(".npy")))
 
-    def array(self, folder: str, name: str) -> Any:
-        return numeric(self._group[folder][f"{name}.npy"], f"{self.path}/{folder}/{name}.npy")
+    def array(self, folder: str, name: str) -> StoredArray:
+        place = f"{folder}/{name}.npy"
+        return self._read(lambda top: stored_array(member(top, place), self._file, f"{self.path}/{place}"))
+
+    def systems(self) -> list[str]:
+        """Names of the groups, here and below, that are systems."""
+
+        def look(top: h5py.Group) -> list[str]:
+            every = [top]
+            top.visititems(lambda _, item: every.append(item) if _is_group(item) else None)
+            return sorted(group.name for group in every if member(group, MARK) is not None)
+
+        return self._read(look)
+
+    def _read(self, look: Callable[[h5py.Group], Any]) -> Any:
+        """What ``look`` finds in the group."""
+        with opened(self._file) as file:
+            top = member(file, self._group)
+            if not _is_group(top):
+                raise FileError(f"{self.path}: expected a group of the HDF5 file, found nothing of that name")
+            return look(top)
 
 
 def source(path: str | os.PathLike[str]) -> Source:
     """The source at a path as ``find_systems`` gives it; raises FileError if no system is there."""
     name = os.fspath(path)
-    found: Source = Group(name) if "#" in name or is_hdf5(name) else Folder(name)
-    if not found.has(MARK):
-        what = "no file type.raw" if Path(name.partition("#")[0]).exists() else "nothing"
+    here: Source = Group(name) if "#" in name or is_hdf5(name) else Folder(name)
+    if not here.has(MARK):
+        what = f"no file {MARK}" if Path(name.partition("#")[0]).exists() else "nothing"
         raise FileError(f"{name}: expected a system (a folder with {MARK}), found {what}")
-    return found
+    return here
 
 
-def groups(path: str) -> Iterator[str]:
+def groups(path: str) -> list[str]:
     """Paths of the systems in an HDF5 file, or below ``file#/group``."""
     file, _, start = path.partition("#")
-    found: list[str] = []
-    top = open_group(file, start or "/")
-    if MARK in top:
-        found.append(top.name)
-    top.visititems(lambda _, item: found.append(item.name) if _is_group(item) and MARK in item else None)
-    yield from (f"{file}#{name}" for name in sorted(found))
+    return [f"{file}#{name}" for name in Group(f"{file}#{start or '/'}").systems()]
 
 
 def is_hdf5(path: str) -> bool:
     return os.path.isfile(path) and h5py.is_hdf5(path)
-
-
-@lru_cache(maxsize=64)
-def open_file(path: str) -> h5py.File:
-    if not os.path.exists(path):
-        raise FileError(f"{path}: expected an HDF5 file, found nothing (looked for it from {os.getcwd()})")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read as an HDF5 file: {error}") from error
-
-
-def open_group(file: str, group: str) -> h5py.Group:
-    found = open_file(file).get(group)
-    if not _is_group(found):
-        raise FileError(f"{file}#{group}: expected a group of the HDF5 file, found nothing of that name")
-    return found
-
-
-def numeric(array: Any, where: str) -> Any:
-    if not isinstance(array, np.ndarray | h5py.Dataset) or array.shape is None:
-        raise FileError(f"{where}: expected an array of numbers, found {type(array).__name__} without a shape")
-    if array.dtype.kind not in "iufb":
-        raise FileError(f"{where}: expected real numbers, found {array.dtype}")
-    return array
 
 
 def _is_group(item: Any) -> bool:

@@ -158,8 +158,8 @@ def check_cell(cell: Array, pbc: Array, where: str) -> None:
         )
     vectors = cell[pbc]
     if len(vectors):
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if np.linalg.svd(vectors / lengths, compute_uv=False).min() < FLAT:
+        scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)  # squares of the largest numbers are infinite
+        if np.linalg.svd(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), compute_uv=False).min() < FLAT:
             raise InputError(
                 f"{where}: the cell is singular, its periodic vectors are linearly dependent: {vectors.tolist()}"
             )

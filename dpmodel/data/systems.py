@@ -4,11 +4,10 @@ Opening a system looks at names and shapes; numbers are read, and checked, frame
 """
 
 import os
+import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from dpmodel.data.labels import frame_shape, label_name
 from dpmodel.data.sources import MARK, Source, groups, is_hdf5, source
 from dpmodel.data.structure import Structure, check_cell
 from dpmodel.errors import FileError, InputError
+from dpmodel.io.stored import StoredArray
 from dpmodel.model.settings import ModelSettings
 from dpmodel.xp import Array
 
+UNNAMED = "systems without type_map.raw (dpmodel data check names them)"
 PARAMETERS = ("fparam", "aparam")
 GEOMETRY = ("coord", "box", "real_atom_types")
-MANY = 1e6  # no file has as many types
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +39,35 @@ class Frame:
 class _Rows:
     """One array file, frame by frame."""
 
-    values: Any  # what NumPy or h5py give without reading
+    values: StoredArray
     n_frames: int
     shape: tuple[int, ...]  # of one frame
-    where: str
-
-    def beside(self, name: str) -> str:
-        """The path of another array of the same set."""
-        return self.where.removesuffix("coord.npy") + f"{name}.npy"
 
     def __getitem__(self, i: int) -> Array:
         """Frame ``i``, float64; raises FileError where it is not finite."""
-        raw = self.values[i] if self.n_frames > 1 else self.values[...]
-        found = np.array(raw, dtype=np.float64).reshape(self.shape)
-        bad = np.argwhere(~np.isfinite(found))
+        frame = np.array(self.values.row(i, self.n_frames), dtype=np.float64).reshape(self.shape)
+        bad = np.argwhere(~np.isfinite(frame))
         if len(bad):
-            place = tuple(int(k) for k in bad[0])
-            raise FileError(f"{self.where}: frame {i}: {list(place) or 'the value'} is {found[place]}")
-        return found
+            index = tuple(int(k) for k in bad[0])
+            raise FileError(f"{self.values.where}: frame {i}: {list(index) or 'the value'} is {frame[index]}")
+        return frame
+
+
+@dataclass(frozen=True, eq=False)
+class _Set:
+    """The arrays of one set directory, by name; ``path`` is the directory."""
+
+    path: str
+    rows: dict[str, _Rows]
+    n_frames: int
 
 
 class System:
     """Frames with the same number of atoms.
 
     ``type_map``: names of the types in the frames, those of the model if there is one; ``labels``: names of the labels
-    that at least one set has; ``gaps``: files of labels that only other sets have.
+    that at least one set has; ``gaps``: files of labels that only other sets have.  ``unnamed``: there is no
+    ``type_map.raw``, and numbers are taken for types of the model, or their names where there is none.
     """
 
     def __init__(
@@ -71,12 +75,11 @@ class System:
         path: str | os.PathLike[str] | Source,
         wants: ModelSettings | None = None,
         labels: Collection[str] | None = None,
-        problems: list[str] | None = None,
+        sets: Collection[str] | None = None,
     ) -> None:
         """Open the system at ``path`` for the model that ``wants`` describes; without one, as the files say.
 
-        Only ``labels`` are looked at, all if None.  ``problems``: a list for what is wrong with single files, which
-        are then left out; without it the first one is raised.
+        Only these ``labels`` and ``sets`` are looked at, all if None.
 
         Raises
         ------
@@ -85,22 +88,18 @@ class System:
         """
         self.source = source(path) if isinstance(path, str | os.PathLike) else path
         self.path = self.source.path
-        self._wants, self._asked, self._problems = wants, labels, problems
+        self._wants, self._asked = wants, labels
         self._types = self._read_types()
         self.n_atoms = len(self._types)
         self.periodic = not self.source.has("nopbc")
-        self._names = self._read_names()
+        self.unnamed = not self.source.has("type_map.raw")
         self.type_map, self._table = self._mapping()
-        self._sets: list[dict[str, _Rows]] = []
-        for name in self._set_names():
-            with self._forgiving():
-                self._sets.append(self._open_set(name))
+        self._sets = [self._open_set(name) for name in self._set_names() if sets is None or name in sets]
         self.mixed = self._is_mixed()
-        self._starts = np.cumsum([0] + [rows["coord"].n_frames for rows in self._sets])
+        self._starts = np.cumsum([0] + [s.n_frames for s in self._sets])
         self.n_frames = int(self._starts[-1])
-        found = {name for rows in self._sets for name in rows}
-        self.labels = tuple(sorted(found - set(GEOMETRY)))
-        self.gaps = [rows["coord"].beside(name) for rows in self._sets for name in self.labels if name not in rows]
+        self.labels = tuple(sorted({name for s in self._sets for name in s.rows} - set(GEOMETRY)))
+        self.gaps = [f"{s.path}/{name}.npy" for s in self._sets for name in self.labels if name not in s.rows]
 
     def __repr__(self) -> str:
         return f"<System {self.path}: {self.n_frames} frames of {self.n_atoms} atoms>"
@@ -113,63 +112,63 @@ class System:
 
     def frame(self, i: int) -> Frame:
         """Frame ``i``, counted over all sets; raises FileError naming file and frame where it cannot be used."""
-        k, rows = self._place(i)
-        labels = {}
-        for name in [name for name in rows if name not in (*GEOMETRY, *PARAMETERS)]:
-            with self._forgiving():
-                labels[name] = rows[name][k]
-        types = self._frame_types(k, rows)
-        cell = rows["box"][k] if self.periodic else None
+        return Frame(self.structure(i), {name: self.label(i, name) for name in self.labels_of(i)})
+
+    def structure(self, i: int) -> Structure:
+        """The atoms of frame ``i`` alone, with its parameters."""
+        k, s = self._place(i)
+        cell = s.rows["box"][k] if self.periodic else None
         if cell is not None:
             try:
-                check_cell(cell, np.ones(3, dtype=bool), f"{rows['box'].where}: frame {k}")
+                check_cell(cell, np.ones(3, dtype=bool), self.where(i, "box"))
             except InputError as error:
                 raise FileError(str(error)) from None
-        structure = Structure(
-            positions=rows["coord"][k],
-            types=types,
+        return Structure(
+            positions=s.rows["coord"][k],
+            types=self._frame_types(k, s),
             cell=cell,
             pbc=np.full(3, self.periodic),
-            **self._parameters(k, rows),
+            **self._parameters(k, s),
         )
-        return Frame(structure, labels)
+
+    def labels_of(self, i: int) -> list[str]:
+        """The labels that the set of frame ``i`` has."""
+        return [name for name in self._place(i)[1].rows if name not in (*GEOMETRY, *PARAMETERS)]
+
+    def label(self, i: int, name: str) -> Array:
+        """One label of frame ``i``."""
+        k, s = self._place(i)
+        return s.rows[name][k]
+
+    def types(self, i: int) -> Array:
+        """The types of the atoms of frame ``i``, (n,) int: indices into ``type_map``, -1 for virtual atoms."""
+        return self._frame_types(*self._place(i))
 
     def counts(self, i: int) -> Array:
         """Number of atoms of each type in frame ``i``, (n_types,) int; virtual ones not counted."""
-        k, rows = self._place(i)
-        types = self._frame_types(k, rows)
+        types = self.types(i)
         return np.bincount(types[types >= 0], minlength=len(self.type_map))
 
     def where(self, i: int, name: str) -> str:
         """For messages: the file of an array, and frame ``i`` in it."""
-        k, rows = self._place(i)
-        return f"{rows[name].where}: frame {k}"
+        k, s = self._place(i)
+        return f"{s.rows[name].values.where}: frame {k}"
 
-    def _place(self, i: int) -> tuple[int, dict[str, _Rows]]:
+    def _place(self, i: int) -> tuple[int, _Set]:
         if not 0 <= i < self.n_frames:
             raise IndexError(f"{self.path} has {self.n_frames} frames, there is no frame {i}")
         which = int(np.searchsorted(self._starts, i, side="right")) - 1
         return i - int(self._starts[which]), self._sets[which]
-
-    @contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """Collect the error of one file if ``problems`` are collected."""
-        try:
-            yield
-        except FileError as error:
-            if self._problems is None:
-                raise
-            self._problems.append(str(error))
 
     # --- system files ---
 
     def _read_types(self) -> Array:
         words = self.source.tokens(MARK)
         try:
-            types = np.array([float(word) for word in words])
+            types = np.array(words, dtype=np.float64)
         except ValueError:
             types = np.full(1, np.nan)
-        if not (np.abs(types) < MANY).all() or (types % 1).any():
+        if not (np.abs(types) < 2**31).all() or (types % 1).any():
             raise FileError(f"{self.path}/{MARK}: expected integers, one for each atom, found others or text")
         types = types.astype(np.int64)
         if not len(types):
@@ -178,36 +177,29 @@ class System:
             raise FileError(f"{self.path}/{MARK}: atom {types.argmin()} has type {types.min()}; types start at 0")
         return types
 
-    def _read_names(self) -> list[str] | None:
-        if not self.source.has("type_map.raw"):
-            return None
-        names = self.source.tokens("type_map.raw")
-        if len(names) <= self._types.max():
-            raise FileError(
-                f"{self.path}/{MARK}: atom {self._types.argmax()} has type {self._types.max()}, but type_map.raw names"
-                f" only {len(names)}: {', '.join(names)}"
-            )
-        return names
-
     def _mapping(self) -> tuple[tuple[str, ...], Array]:
         """Names of the types of the frames, and the type there of each type of the files."""
         wanted = self._wants.type_map if self._wants else None
-        if self._names is None:
-            known = wanted or tuple(str(t) for t in range(self._types.max() + 1))
-            if len(known) <= self._types.max():
-                raise FileError(
-                    f"{self.path}/{MARK}: atom {self._types.argmax()} has type {self._types.max()}, but the model has"
-                    f" {len(known)} types ({', '.join(known)}) and there is no type_map.raw"
-                )
-            return known, np.arange(len(known))
-        known = wanted or tuple(self._names)
-        missing = [name for name in self._names if name not in known]
+        names = wanted if self.unnamed else tuple(self.source.tokens("type_map.raw"))
+        if names is None:
+            numbers, self._types = np.unique(self._types, return_inverse=True)
+            return tuple(map(str, numbers)), np.arange(len(numbers))
+        if len(names) <= self._types.max():
+            raise FileError(
+                f"{self.path}/{MARK}: atom {self._types.argmax()} has type {self._types.max()}, but"
+                f" {'the model' if self.unnamed else 'type_map.raw'} has {len(names)} types ({', '.join(names)})"
+            )
+        if self.unnamed:
+            meant = ", ".join(f"{t} for {name}" for t, name in enumerate(names))
+            warnings.warn(f"{UNNAMED}: the numbers in {MARK} are those of the model, {meant}", stacklevel=3)
+        known = wanted or names
+        missing = [name for name in names if name not in known]
         if missing:
             raise FileError(
                 f"{self.path}/type_map.raw: {', '.join(map(repr, missing))} not among the model's types"
                 f" {', '.join(known)}; add to type_map of the model, or take out of the file if no atom is one"
             )
-        return known, np.array([known.index(name) for name in self._names])
+        return known, np.array([known.index(name) for name in names])
 
     # --- sets ---
 
@@ -217,23 +209,17 @@ class System:
             raise FileError(f"{self.path}: expected directories set.000, set.001, ... with the frames, found none")
         return names
 
-    def _open_set(self, folder: str) -> dict[str, _Rows]:
-        names = self.source.arrays(folder)
-        where = f"{self.path}/{folder}"
-        if "coord" not in names:
-            raise FileError(f"{where}/coord.npy: there is no such file")
-        if "box" not in names and self.periodic:
-            raise FileError(f"{where}/box.npy: there is no such file; a system without periodicity has a file nopbc")
+    def _open_set(self, folder: str) -> _Set:
+        names, path = self.source.arrays(folder), f"{self.path}/{folder}"
+        for name, hint in (("coord", ""), ("box", "; a system without periodicity has a file nopbc")):
+            if name not in names and (name == "coord" or self.periodic):
+                raise FileError(f"{path}/{name}.npy: there is no such file{hint}")
         coord = self.source.array(folder, "coord")
         n_frames = coord.shape[0] if len(coord.shape) > 1 else 1
         if not n_frames:
-            raise FileError(f"{where}/coord.npy: there are no frames in it")
-        rows = {}
-        wanted = [name for name in names if self._wanted(name, names)]
-        for name in sorted(wanted, key=GEOMETRY.__contains__):
-            with nullcontext() if name in GEOMETRY else self._forgiving():
-                rows[label_name(name)] = self._open(folder, name, n_frames)
-        return rows
+            raise FileError(f"{path}/coord.npy: there are no frames in it")
+        wanted = sorted((name for name in names if self._wanted(name, names)), key=GEOMETRY.__contains__)
+        return _Set(path, {label_name(name): self._open(folder, name, n_frames) for name in wanted}, n_frames)
 
     def _wanted(self, name: str, others: Collection[str]) -> bool:
         """Whether an array is looked at; ``others`` are in the same set."""
@@ -247,67 +233,66 @@ class System:
         return self._asked is None or label in self._asked
 
     def _open(self, folder: str, name: str, n_frames: int) -> _Rows:
-        values, where = self.source.array(folder, name), f"{self.path}/{folder}/{name}.npy"
-        size = int(np.prod(values.shape))
-        if size % n_frames or (n_frames > 1 and values.shape[0] != n_frames):
-            raise FileError(f"{where}: expected {n_frames} frames as in coord.npy, found shape {values.shape}")
+        values = self.source.array(folder, name)
+        if values.dtype.kind not in "iufb":
+            raise FileError(f"{values.where}: expected real numbers, found {values.dtype}")
+        if values.size % n_frames or (n_frames > 1 and values.shape[0] != n_frames):
+            raise FileError(f"{values.where}: expected {n_frames} frames as in coord.npy, found shape {values.shape}")
         shapes = {"coord": (self.n_atoms, 3), "box": (3, 3), "real_atom_types": (self.n_atoms,)}
-        per_frame = size // n_frames
+        per_frame = values.size // n_frames
         shape = shapes.get(name) or frame_shape(label_name(name), self.n_atoms, per_frame)
         if shape is None or int(np.prod(shape)) != per_frame:
             hint = " (a box has nine numbers: rows are lattice vectors)" if name == "box" else ""
             raise FileError(
-                f"{where}: {per_frame} numbers a frame do not fit {self.n_atoms} atoms (as in {MARK}){hint};"
+                f"{values.where}: {per_frame} numbers a frame do not fit {self.n_atoms} atoms (as in {MARK}){hint};"
                 f" found shape {values.shape}"
             )
-        return _Rows(values, n_frames, shape, where)
+        return _Rows(values, n_frames, shape)
 
     def _is_mixed(self) -> bool:
-        mixed = ["real_atom_types" in rows for rows in self._sets]
+        mixed = ["real_atom_types" in s.rows for s in self._sets]
         if any(mixed) and not all(mixed):
-            lacking = self._sets[mixed.index(False)]["coord"].where
-            raise FileError(f"{lacking}: some sets have real_atom_types.npy, but not the one of this file")
+            lacking = self._sets[mixed.index(False)].path
+            raise FileError(f"{lacking}/coord.npy: some sets have real_atom_types.npy, but not the one of this file")
         if any(mixed) and self._types.any():
             raise FileError(
                 f"{self.path}/{MARK}: should hold zeros only, since real_atom_types.npy has the types;"
                 f" atom {int(self._types.argmax())} has {self._types.max()}"
             )
-        if any(mixed) and self._names is None:
+        if any(mixed) and self.unnamed:
             raise FileError(f"{self.path}/type_map.raw: there is no such file, but real_atom_types.npy refers to it")
         return any(mixed)
 
     # --- frames ---
 
-    def _frame_types(self, k: int, rows: dict[str, _Rows]) -> Array:
+    def _frame_types(self, k: int, s: _Set) -> Array:
         if not self.mixed:
             return self._table[self._types]
-        found = rows["real_atom_types"][k]
-        n = len(self._table)
-        bad = np.flatnonzero((found != np.floor(found)) | (found < -1) | (found >= n))
+        types, n = s.rows["real_atom_types"][k], len(self._table)
+        bad = np.flatnonzero((types != np.floor(types)) | (types < -1) | (types >= n))
         if len(bad):
             raise FileError(
-                f"{rows['real_atom_types'].where}: frame {k}, atom {bad[0]}: type {found[bad[0]]:g} is not in"
+                f"{s.path}/real_atom_types.npy: frame {k}, atom {bad[0]}: type {types[bad[0]]:g} is not in"
                 f" -1 ... {n - 1} (type_map.raw has {n} names; -1 is a virtual atom)"
             )
-        return np.append(self._table, -1)[found.astype(np.int64)]
+        return np.append(self._table, -1)[types.astype(np.int64)]
 
-    def _parameters(self, k: int, rows: dict[str, _Rows]) -> dict[str, Array | None]:
+    def _parameters(self, k: int, s: _Set) -> dict[str, Array | None]:
         """Frame and atomic parameters as the model wants them; all that there are without a model."""
-        found = {name: rows[name][k] if name in rows else None for name in PARAMETERS}
+        values = {name: s.rows[name][k] if name in s.rows else None for name in PARAMETERS}
         if self._wants is None:
-            return found
+            return values
         fitting = self._wants.fitting_net
-        if found["fparam"] is None and fitting.default_fparam is not None:
-            found["fparam"] = np.array(fitting.default_fparam)
+        if values["fparam"] is None and fitting.default_fparam is not None:
+            values["fparam"] = np.array(fitting.default_fparam)
         for name, wanted in (("fparam", fitting.numb_fparam), ("aparam", fitting.numb_aparam)):
-            value = found[name]
+            value = values[name]
             if not wanted:
-                found[name] = None
+                values[name] = None
             elif value is None or value.shape[-1] != wanted:
                 what = "there is no such file" if value is None else f"it has {value.shape[-1]}"
-                where = rows["coord"].beside(name)
-                raise FileError(f"{where}: the model wants {wanted} numbers ({name}), but {what}")
-        return found
+                raise FileError(f"{s.path}/{name}.npy: the model wants {wanted} numbers ({name}), but {what}")
+        return values
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
@@ -327,8 +312,9 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
 
 
 def _below(entry: str, patterns: Sequence[str] | None) -> list[str]:
-    if "#" in entry or is_hdf5(entry):
-        return list(groups(entry))
+    file = entry.partition("#")[0]
+    if is_hdf5(entry) or (file != entry and os.path.exists(file)):
+        return groups(entry)
     if not os.path.isdir(entry):
         what = "a file of another kind" if os.path.exists(entry) else f"nothing (looked for it from {os.getcwd()})"
         hint = "; patterns go into rglob_patterns" if set("*?[") & set(entry) else ""

@@ -60,6 +60,15 @@ def expect_no_other(path: Path, words: str) -> None:
         raise FileError(f"{path}: expected {words}, found {found}")
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The UTF-8 text in a file; raises FileError."""
+    expect_no_other(Path(path), "a file")
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read as text: {error}") from error
+
+
 def _sniff_text(head: bytes) -> str:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
@@ -79,13 +88,13 @@ def expect_content(path: str | os.PathLike[str], wanted: tuple[str, ...], words:
 
 @contextlib.contextmanager
 def damaged(path: str | os.PathLike[str], words: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into FileError; ``words`` say what the file should be."""
+    """Turn whatever a library raises on a file into FileError; ``words`` say what the file should be."""
     try:
         yield
     except (DpmodelError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  on a damaged file h5py and zipfile raise nearly anything
-        raise FileError(f"{path}: damaged {words}: {str(error)[:200] or type(error).__name__}") from None
+        raise FileError(f"{path}: cannot be read as {words}: {str(error)[:200] or type(error).__name__}") from None
 
 
 def expect_free(path: str | os.PathLike[str], overwrite: bool) -> Path:

@@ -11,8 +11,7 @@ import numpy as np
 
 from dpmodel.errors import FileError
 from dpmodel.io.arrays import check_array, from_bfloat16, plain_value
-from dpmodel.io.files import damaged
-from dpmodel.io.hdf5_guard import check_heaps
+from dpmodel.io.hdf5_guard import check_heaps, expect_plain, member, opened
 from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
 
@@ -20,7 +19,6 @@ _NAME = re.compile(r"/?variable_[0-9]{4,}")
 _JSON = "json"
 _CHECKSUM = "sha256"  # ours; deepmd-kit does not write it and does not mind it
 _BFLOAT16 = np.dtype("V2")  # deepmd-kit 3.2 writes bfloat16 as two opaque bytes
-_PLAIN = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
 
 
 def read_hdf5(path: str) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def read_hdf5(path: str) -> dict[str, Any]:
     virtual, chunked and compressed datasets are refused.
     """
     check_heaps(path, (_JSON, _CHECKSUM))
-    with damaged(path, "HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
+    with opened(path) as file:
         return _Reader(path, file).tree()
 
 
@@ -70,24 +68,14 @@ class _Reader:
         return self.arrays[name]
 
     def _array(self, name: str, place: str) -> np.ndarray:
-        if not isinstance(self.file.get(name, getlink=True), h5py.HardLink) or name not in self.file:
+        dataset = member(self.file, name)
+        if dataset is None:
             raise FileError(f"{place}: expected a dataset in this file, found none, or a link to another place")
-        dataset = self.file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            raise FileError(f"{place}: expected a dataset, found a group or an empty one")
-        layout = dataset.id.get_create_plist()
-        if layout.get_layout() not in _PLAIN or layout.get_nfilters() or layout.get_external_count():
-            raise FileError(f"{place}: expected a plain dataset, found a chunked, compressed, virtual or external one; "
-                            "'h5repack -l CONTI -f NONE' makes it plain")  # fmt: skip
-        return self._values(dataset, place)
-
-    def _values(self, dataset: h5py.Dataset, place: str) -> np.ndarray:
-        """The values, after seeing that they really are in the file and fit into what is left of it."""
+        need = expect_plain(dataset, place, chunks=False)
         is_bfloat16 = dataset.dtype == _BFLOAT16
         check_array(np.empty(0, np.uint16 if is_bfloat16 else dataset.dtype), place)
-        need = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
         self.left -= need
-        if need != (dataset.id.get_storage_size() if need else 0) or self.left < 0:
+        if self.left < 0:
             raise FileError(f"{place}: shape {dataset.shape} needs {need} bytes, the file does not have them")
         if is_bfloat16:
             return from_bfloat16(np.asarray(dataset[()]).view(np.uint16))

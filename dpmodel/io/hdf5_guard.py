@@ -1,15 +1,123 @@
-"""What HDF5 2.0 does not check before it reads text: lists that never end, and lengths of gigabytes."""
+"""The one way into HDF5 files, of models and of data: what is read lies in the file itself, and is as long as it says.
+
+HDF5 2.0 does not check this of texts: it follows lists that never end, and believes lengths of gigabytes.
+"""
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
 
 from dpmodel.errors import FileError
+from dpmodel.io.files import damaged, expect_no_other
+from dpmodel.io.stored import StoredArray
 
 _SIGNATURE = b"GCOL\x01\0\0\0"
-_MANY = 1000  # a model file has two texts
+_MANY = 1000  # a model file has two texts, a system one for each element
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_LARGEST_CHUNK = 2**28  # bytes
+_LARGEST_RATIO = 1100  # of sizes without and with compression; deflate reaches 1032
+_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])  # to a text
 _LAYOUTS = ((1, 8, 8), (2, 8, 1), (3, 9, 1))  # of attributes: version, bytes before the name, alignment
+
+
+@contextmanager
+def opened(path: str) -> Iterator[h5py.File]:
+    """The HDF5 file at ``path``, to read in; whatever goes wrong inside is a FileError."""
+    expect_no_other(Path(path), "an HDF5 file")
+    with damaged(path, "an HDF5 file"), h5py.File(path, "r", locking="best-effort") as file:
+        yield file
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """What is called ``name`` in ``group``, None if nothing is; links are followed, but not into another file."""
+    here = group
+    for part in filter(None, name.split("/")):
+        link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
+        if isinstance(link, h5py.SoftLink):
+            here = member(here.file if link.path.startswith("/") else here, link.path)
+        else:
+            here = here[part] if isinstance(link, h5py.HardLink) else None
+    return here
+
+
+def expect_plain(dataset: Any, place: str, *, chunks: bool) -> int:
+    """Bytes of ``dataset``; FileError unless all are in its file, in one piece or, if allowed, in ``chunks``."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise FileError(f"{place}: expected a dataset, found {'a group or an empty one' if dataset else 'none here'}")
+    layout, stored = dataset.id.get_create_plist(), dataset.id.get_storage_size()
+    item = _REFERENCE.itemsize if dataset.dtype.kind == "O" else dataset.id.get_type().get_size()
+    need = int(np.prod(dataset.shape, dtype=object)) * item
+    in_chunks = layout.get_layout() == h5py.h5d.CHUNKED
+    is_plain = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not layout.get_external_count()
+    if not is_plain and not (chunks and in_chunks):
+        raise FileError(f"{place}: expected a plain dataset, found a chunked, compressed, virtual or external one; "
+                        "'h5repack -l CONTI -f NONE' makes it plain")  # fmt: skip
+    if (is_plain and need != (stored if need else 0)) or (in_chunks and not _chunks_are_there(dataset, layout)):
+        raise FileError(f"{place}: shape {dataset.shape} needs {need} bytes, the file does not have them")
+    return need
+
+
+def _chunks_are_there(dataset: h5py.Dataset, layout: Any) -> bool:
+    """Whether every chunk is in the file, and becomes no larger than a common compression can have made it."""
+    infos: list[Any] = []
+    dataset.id.chunk_iter(infos.append)
+    length = os.path.getsize(dataset.file.filename)
+    count = np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object)
+    size = np.prod(dataset.chunks, dtype=object) * dataset.dtype.itemsize
+    return (
+        {layout.get_filter(i)[0] for i in range(layout.get_nfilters())} <= _FILTERS
+        and len(infos) == count
+        and all(info.byte_offset + info.size <= length for info in infos)
+        and size <= min(_LARGEST_CHUNK, _LARGEST_RATIO * min((info.size for info in infos), default=0))
+    )
+
+
+def stored_array(dataset: Any, path: str, place: str) -> StoredArray:
+    """The array in a dataset of the file ``path``; what is in chunks is read at once."""
+    expect_plain(dataset, place, chunks=True)
+    dtype, offset = dataset.dtype, dataset.id.get_offset()
+    if (
+        offset is not None
+        and not dataset.file.userblock_size
+        and h5py.h5t.py_create(dtype).equal(dataset.id.get_type())
+    ):
+        return StoredArray(path, place, dataset.shape, dtype, offset)
+    return StoredArray(path, place, dataset.shape, dtype, values=dataset[()])
+
+
+def words(dataset: Any, path: str, place: str) -> list[str]:
+    """The words in a dataset of numbers or texts."""
+    expect_plain(dataset, place, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is not None and text.length is None:
+        values = _texts(path, place, dataset.id.get_offset(), dataset.size)
+    elif dataset.dtype.kind in "iufS":
+        values = np.ravel(dataset[()]).tolist()
+    else:
+        raise FileError(f"{place}: expected numbers or words, found {dataset.dtype}")
+    return " ".join(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values).split()
+
+
+def _texts(path: str, place: str, offset: int | None, count: int) -> list[bytes]:
+    """Texts of any length, which HDF5 keeps in heaps."""
+    if offset is None or count > _MANY:
+        raise FileError(f"{place}: expected at most {_MANY} words, in one piece, found {count}")
+    found = []
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for length, heap, number in np.frombuffer(data[offset : offset + count * _REFERENCE.itemsize], _REFERENCE):
+            entries = _heap(data, int(heap)) if data[heap : heap + 8] == _SIGNATURE else iter(())
+            entry = next((e for e in entries if e.number == number), None)
+            if entry is None or length > entry.length or entry.position + 16 + length > len(data):
+                raise FileError(f"{place}: expected a text of {length} bytes, the file does not have it")
+            found.append(data[entry.position + 16 : entry.position + 16 + int(length)])
+    return found
 
 
 class _Entry(NamedTuple):
@@ -48,12 +156,16 @@ def _entries(data: mmap.mmap) -> Iterator[_Entry]:
     """The entries of all global heaps, as HDF5 walks them."""
     heap = data.find(_SIGNATURE)
     while heap >= 0:
-        position, end = heap + 16, min(heap + int.from_bytes(data[heap + 8 : heap + 16], "little"), len(data))
-        while position + 16 <= end:
-            entry = _Entry(heap, position, *struct.unpack_from("<H6xQ", data, position))
-            yield entry
-            position += _step(entry)
+        yield from _heap(data, heap)
         heap = data.find(_SIGNATURE, heap + 1)
+
+
+def _heap(data: mmap.mmap, heap: int) -> Iterator[_Entry]:
+    position, end = heap + 16, min(heap + int.from_bytes(data[heap + 8 : heap + 16], "little"), len(data))
+    while position + 16 <= end:
+        entry = _Entry(heap, position, *struct.unpack_from("<H6xQ", data, position))
+        yield entry
+        position += _step(entry)
 
 
 def _step(entry: _Entry) -> int:

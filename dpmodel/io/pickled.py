@@ -29,7 +29,7 @@ def unpickle(data: bytes, file: str, find: Callable[[str], Function | None], loa
     Raises FileError, naming ``file``, for names and opcodes a model file has no use for.
     """
     machine = _Machine(file, find, load, len(data))
-    with damaged(file, "pickle"):
+    with damaged(file, "a pickle"):
         for opcode, argument, _ in pickletools.genops(data):
             machine.step(opcode.name, argument)
         return _Plain(file, 10 * len(data)).copy(machine.stack.pop())

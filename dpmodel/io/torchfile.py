@@ -33,7 +33,7 @@ def read_torchfile(path: str | os.PathLike[str]) -> Any:
     """
     path = os.fspath(path)
     expect_content(path, (_ZIP,), "a PyTorch file (those older than PyTorch 1.6: save them again)")
-    with damaged(path, "PyTorch file"), zipfile.ZipFile(path) as archive:
+    with damaged(path, "a PyTorch file"), zipfile.ZipFile(path) as archive:
         return _Archive(path, archive).load()
 
 

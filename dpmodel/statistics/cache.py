@@ -17,6 +17,8 @@ import numpy as np
 from dpmodel.data.systems import Frame
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, make_folder, replacing
+from dpmodel.io.hdf5_guard import member, opened, stored_array
+from dpmodel.io.stored import StoredArray, open_npy
 from dpmodel.model.build import output_width
 from dpmodel.model.settings import ModelSettings
 from dpmodel.statistics.environment import Moments, Statistics, statistics
@@ -125,22 +127,26 @@ def _is_hdf5(path: Path) -> bool:
     return path.suffix in (".h5", ".hdf5")
 
 
-def _checked(array: Any, shape: tuple[int, ...], where: str) -> Array:
+def _checked(array: StoredArray, shape: tuple[int, ...], where: str) -> Array:
     """The numbers of an entry; a FileError if they cannot be those."""
-    if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array[...]).all():
+    if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array.all()).all():
         raise FileError(
             f"{where}: expected finite numbers of shape {shape}, found {array.dtype} of shape {array.shape}"
         )
-    return np.asarray(array[...], dtype=np.float64)
+    return np.asarray(array.all(), dtype=np.float64)
 
 
 def _read_hdf5(path: Path, group: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Arrays, Note | None]:
     if not path.exists():
         return {}, None
-    with damaged(path, "HDF5 file of statistics"), h5py.File(path, "r") as file:
-        place = file.get(group, {})
-        found = {n: _checked(place[n], shape, f"{path}: {group}/{n}") for n, shape in shapes.items() if n in place}
-        return found, _note(place.attrs[NOTE]) if place and NOTE in place.attrs else None
+    with opened(str(path)) as file:
+        place = member(file, group)
+        if place is None:
+            return {}, None
+        entries = {n: entry for n in shapes if (entry := member(place, n)) is not None}
+        stored = {n: stored_array(entry, str(path), f"{path}: {group}/{n}") for n, entry in entries.items()}
+        found = {n: _checked(entry, shapes[n], entry.where) for n, entry in stored.items()}
+        return found, _note(place.attrs[NOTE]) if NOTE in place.attrs else None
 
 
 def _write_hdf5(path: Path, group: str, entries: Arrays, note: Note) -> None:
@@ -160,8 +166,8 @@ def _write_hdf5(path: Path, group: str, entries: Arrays, note: Note) -> None:
 
 def _read_folder(path: Path, group: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Arrays, Note | None]:
     place = path / group
-    with damaged(place, "folder of statistics"):
-        there = {name: np.load(place / name, allow_pickle=False) for name in shapes if (place / name).exists()}
+    with damaged(place, "a folder of statistics"):
+        there = {name: open_npy(str(place / name)) for name in shapes if (place / name).exists()}
         note = _note((place / NOTE).read_text()) if (place / NOTE).exists() else None
     return {name: _checked(value, shapes[name], f"{place / name}") for name, value in there.items()}, note
 

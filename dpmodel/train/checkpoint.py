@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     ours = saved.get(OURS)
     if not isinstance(ours, dict):
         return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, script, name))
-    with damaged(name, "checkpoint"):
+    with damaged(name, "a checkpoint"):
         found = Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
     _expect_shapes(found, name)
     return found

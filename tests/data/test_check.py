@@ -106,7 +106,7 @@ def test_sets_that_cannot_be_used(tmp_path: Path) -> None:
     report = check_system(str(root))
     assert report.n_frames == 3
     assert [problem.partition(": ")[0] for problem in report.problems] == [
-        f"{root}/set.001/{name}.npy" for name in ("force", "coord")
+        f"{root}/set.001/{name}.npy" for name in ("coord", "force")
     ]
 
 

@@ -189,18 +189,18 @@ def hurt_files(root: Path) -> Iterator[tuple[Path, str]]:
     good = (root / "stat.hdf5").read_bytes()
     for n in (0, 7, 100, len(good) // 2, len(good) - 1):
         (root / f"cut{n}.hdf5").write_bytes(good[:n])
-        yield root / f"cut{n}.hdf5", "damaged HDF5 file of statistics"
+        yield root / f"cut{n}.hdf5", "cannot be read as an HDF5 file"
     shutil.copytree(root / "stat", root / "pickled")
     np.save((root / "pickled/O H/fparam").open("wb"), np.array([{}]), allow_pickle=True)
-    yield root / "pickled", "damaged folder of statistics"
+    yield root / "pickled", "fparam: cannot be read as an array of numbers"
     shutil.copytree(root / "stat", root / "note")
     (root / "note/O H/dpmodel").write_text("{")
-    yield root / "note", "damaged folder of statistics"
+    yield root / "note", "cannot be read as a folder of statistics"
     shutil.copy(root / "stat.hdf5", root / "folder.hdf5")
     with h5py.File(root / "folder.hdf5", "r+") as file:
         del file["O H/fparam"]
         file.create_group("O H/fparam")
-    yield root / "folder.hdf5", "damaged HDF5 file of statistics"
+    yield root / "folder.hdf5", "O H/fparam: expected a dataset, found a group"
     (root / "file").write_text("x")
     yield root / "file", "file/O H: expected a folder, or a place where one can be made"
 
