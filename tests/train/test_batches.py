@@ -23,6 +23,7 @@ def write(root: Path, n_frames: int, n_atoms: int = 2, first: float = 0.0) -> Pa
     """A system whose energies number its frames."""
     (root / "set.000").mkdir(parents=True)
     (root / "type.raw").write_text("0 " * n_atoms)
+    (root / "type_map.raw").write_text("O")
     (root / "nopbc").touch()
     x = np.random.default_rng(0).uniform(0, 9, (n_frames, 3 * n_atoms))
     np.save(root / "set.000/coord.npy", x)
