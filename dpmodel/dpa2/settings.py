@@ -243,6 +243,11 @@ class DPA2Settings(Settings):
         return self.repformer.g1_dim + (self.repinit.tebd_dim if self.concat_output_tebd else 0)
 
     @property
+    def rotation_width(self) -> int:
+        """Number of vectors in the ``rot_mat`` of an atom."""
+        return self.repformer.g2_dim
+
+    @property
     def dtype(self) -> str:
         """``precision`` as the name of a dtype."""
         return dtype_name(self.precision)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.dpa2.repinit import EnvironmentEmbedding
-from dpmodel.edit.compression import with_types
+from dpmodel.dpa2.tables import retabulated
 from dpmodel.errors import FileError, InputError
 from dpmodel.initializers import Initializer
 from dpmodel.io.deepmd import ModelFile
@@ -38,7 +37,7 @@ def change_type_map(
         raise InputError(f"type_map: expected at least one of the model's types {known}, got {', '.join(type_map)}")
     settings = renumbered(file.settings, type_map)
     model = transplanted(ModelFile(settings, fresh(settings)), file)
-    return file.changed(settings, with_tables(model, file.model))
+    return file.changed(settings, replace(model, descriptor=retabulated(model.descriptor, file.model.descriptor)))
 
 
 def numbers_of(new: Sequence[str], old: Sequence[str]) -> TypeNumbers:
@@ -132,20 +131,3 @@ def _shortcut(layer: Linear) -> np.ndarray:
     if not layer.has_shortcut:
         return np.zeros((layer.n_in, layer.n_out))
     return np.tile(np.eye(layer.n_in), layer.n_out // layer.n_in)
-
-
-def with_tables(model: Model, source: Model) -> Model:
-    """``model`` with the tables that ``source`` has: that of distances as it is, that of types for the new ones."""
-    descriptor, old = model.descriptor, source.descriptor
-    types = descriptor.type_embedding()
-
-    def near(new: EnvironmentEmbedding, old: EnvironmentEmbedding, one_side: bool) -> EnvironmentEmbedding:
-        if old.type_table is None:
-            return new
-        return replace(with_types(new, types, one_side=one_side), table=old.table)
-
-    repinit, three_body = descriptor.repinit, descriptor.three_body
-    repinit = replace(repinit, near=near(repinit.near, old.repinit.near, repinit.one_side))
-    if three_body is not None and old.three_body is not None:
-        three_body = replace(three_body, near=near(three_body.near, old.three_body.near, False))
-    return replace(model, descriptor=replace(descriptor, repinit=repinit, three_body=three_body))

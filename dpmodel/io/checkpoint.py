@@ -1,7 +1,7 @@
-"""PyTorch checkpoints of deepmd-kit, to and from the tree of its other files (specification/serialization.md 7-9).
+"""PyTorch checkpoints of deepmd-kit, from and to models (specification/serialization.md 7-9).
 
-Settings give the description of the tree (``dpmodel.io.template``); where the description has an array,
-the checkpoint has a tensor whose name follows from the place by one table.
+Settings give the layout of a model (``dpmodel.io.template``); where that has an array, the checkpoint has a tensor,
+whose name follows from the place by one table.
 """
 
 import os
@@ -11,17 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from dpmodel.dpa2.layout import ENTRIES, TENSORS
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.deepmd import empty_model, stored
-from dpmodel.io.metadata import DISTANCE, shortest_distance
+from dpmodel.io.deepmd import ModelFile, Tables, empty_model, filled, stored, with_tables
+from dpmodel.io.metadata import DISTANCE, extras_of, shortest_distance
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
 from dpmodel.io.reader import Reader
-from dpmodel.io.template import Leaf, model_template
+from dpmodel.io.template import model_template
 from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from dpmodel.io.tree import parse_json
+from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state as arrays_of
+from dpmodel.nn.layout import Leaf
 from dpmodel.settings import MANY, nearest
 
 Place = tuple[str, ...]
@@ -31,16 +34,7 @@ NAMES = {
     "@variables": "",
     "fitting": "fitting_net",
     "nets": "filter_layers",
-    "repinit_variable": "repinit",
-    "repinit_three_body_variable": "repinit_three_body",
-    "repformers_variable": "repformers",
-    "repformer_layers": "layers",
-    "embeddings": "filter_layers",
-    "embeddings_strip": "filter_layers_strip",
-    "embedding": "embedding.embedding_net",  # the type embedding's
-    "compress": "",
-    "davg": "mean",
-    "dstd": "stddev",
+    **TENSORS,
     "w": "matrix",
     "b": "bias",
 }
@@ -55,7 +49,6 @@ EXPORTABLE = {
 }
 ENDS = {"w": "matrix", "b": "bias"}
 DENSE = "descriptor.graph_lower_disabled"  # its flag for a model that keeps to nsel all the same
-BLOCKS = {"repinit_variable": "repinit", "repinit_three_body_variable": "repinit_three_body"}
 TABLES = ("type_embd_data", "compress_info.0", "compress_data.0")
 # parts of names of tensors that say nothing new: second names, constants, settings
 COPIES = tuple("._networks. .type_mask .econf_tebd .bias_dos .default_fparam_tensor .graph_lower_disabled".split())
@@ -74,6 +67,31 @@ def tensor_name(place: Place) -> str:
     return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in place))))
 
 
+def tensor_paths(settings: ModelSettings, model: Model) -> dict[str, Leaf]:
+    """The tensors of a model by name; each leaf says which array of ``model`` it is, and how a file holds it."""
+
+    def walk(part: Any, place: Place) -> Iterator[tuple[str, Leaf]]:
+        if isinstance(part, Leaf):
+            yield tensor_name(place), part
+        members = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+        for key, member in members:
+            yield from walk(member, (*place, str(key)))
+
+    return dict(walk(model_template(settings, model), ()))
+
+
+def own_tensors(state: Mapping[str, Any], head: str) -> dict[str, np.ndarray]:
+    """The tensors of one model of a checkpoint, by the file's names for them."""
+    prefix = f"model.{head}."
+    every = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
+    return {key.removeprefix(prefix): value for key, value in every.items() if key.startswith(prefix)} or every
+
+
+def tensors_of(state: Mapping[str, Any], head: str) -> dict[str, np.ndarray]:
+    """The tensors of one model of a checkpoint, by the names of ``tensor_paths``."""
+    return {usual_name(key): value for key, value in own_tensors(state, head).items()}
+
+
 def usual_name(name: str) -> str:
     """The name of a tensor in a checkpoint of the PyTorch backend, given that of either of the two."""
     for theirs, usual in EXPORTABLE.items():
@@ -82,14 +100,14 @@ def usual_name(name: str) -> str:
     return stem + dot + ENDS.get(end, end)
 
 
-def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> dict[str, Any]:
-    """The tree of the model in a ``.pt`` or ``.pth`` file; ``head`` chooses one of a multi-task checkpoint.
+def read_checkpoint(path: str | os.PathLike[str], head: str | None = None) -> ModelFile:
+    """The model in a ``.pt`` or ``.pth`` file; ``head`` chooses one of a multi-task checkpoint.
 
     Raises FileError where the file is no such thing, where it and its settings disagree, and where ``head`` is
     needed: the message lists the heads.
     """
     file = os.fspath(path)
-    return checkpoint_to_tree(*tensors_and_settings(read_torchfile(path), file), head, file)
+    return from_checkpoint(*tensors_and_settings(read_torchfile(path), file), head, file)
 
 
 def tensors_and_settings(saved: Any, file: str) -> tuple[dict[str, Any], Any]:
@@ -110,9 +128,9 @@ def tensors_and_settings(saved: Any, file: str) -> tuple[dict[str, Any], Any]:
     return state, extra["model_params"]
 
 
-def save_checkpoint(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
-    """Write the model in ``tree`` as a ``.pt`` file that deepmd-kit's PyTorch backend loads."""
-    write_checkpoint(path, {"model": tree_to_checkpoint(tree, os.fspath(path))})
+def save_checkpoint(path: str | os.PathLike[str], model: ModelFile) -> None:
+    """Write ``model`` as a ``.pt`` file that deepmd-kit's PyTorch backend loads."""
+    write_checkpoint(path, {"model": to_checkpoint(model, os.fspath(path))})
 
 
 def heads(model_params: Any) -> dict[str, Any]:
@@ -146,27 +164,25 @@ def settings_of(branches: Mapping[str, Any], name: str, file: str) -> ModelSetti
         raise FileError(f"{file}: {error}") from None
 
 
-def checkpoint_to_tree(
+def from_checkpoint(
     state: Mapping[str, Any], model_params: Any, head: str | None = None, file: str = "checkpoint"
-) -> dict[str, Any]:
-    """The tree of one model of a checkpoint.
+) -> ModelFile:
+    """One model of a checkpoint.
 
     ``state`` maps names of tensors to arrays, ``model_params`` is the model section of the input script, ``file`` the
     name for messages.  Raises FileError.
     """
     name, script = choose(model_params, head, file)
-    settings = settings_of({name: script}, name, file)
-    prefix = f"model.{name}."
-    arrays = {str(key): value for key, value in state.items() if isinstance(value, np.ndarray)}
-    own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)} or arrays
-    settings = with_all_neighbors(settings) if takes_all_neighbors(settings, own) else settings
-    tensors = {usual_name(key): a for key, a in own.items()}
-    loader = _Loader(tensors, settings, file)
+    settings, tensors, reader = settings_of({name: script}, name, file), tensors_of(state, name), Reader(file)
+    if takes_all_neighbors(settings, own_tensors(state, name)):
+        settings = with_all_neighbors(settings)
+    mould = with_tables(empty_model(settings, len(tensors), file), _tables(tensors), reader)
+    names = tensor_paths(settings, mould)
+    _expect_tensors(tensors, names, file)
+    arrays = {leaf.path: reader.array(leaf, tensors[name], name) for name, leaf in names.items() if name in tensors}
+    beside = {"backend": "PyTorch", "model_def_script": script, "@variables": {}}
     distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
-    beside = {} if distance is None else {DISTANCE: np.asarray(distance)}
-    tree = {"backend": "PyTorch", "model": loader.model(), "model_def_script": script, "@variables": beside}
-    loader.finish()
-    return tree
+    return ModelFile(settings, filled(mould, arrays, reader), extras_of(beside, file), distance)
 
 
 def takes_all_neighbors(settings: ModelSettings, tensors: Mapping[str, Any]) -> bool:
@@ -187,99 +203,69 @@ def with_all_neighbors(settings: ModelSettings) -> ModelSettings:
     return ModelSettings.read(changed)
 
 
-class _Loader:
-    def __init__(self, tensors: Mapping[str, Any], settings: ModelSettings, file: str) -> None:
-        self.tensors, self.settings, self.file = tensors, settings, file
-        self.mould = empty_model(settings, len(tensors), file)
-        self.used: set[str] = {DISTANCE}
-        self.lacking: list[str] = []
-
-    def model(self) -> dict[str, Any]:
-        tree: dict[str, Any] = self.fill(model_template(self.settings, self.mould), ())
-        for key, block in BLOCKS.items():
-            compressed = self.compressed(f"atomic_model.descriptor.{block}.")
-            if compressed:
-                tree["descriptor"]["@version"] = 4
-                tree["descriptor"][key]["compress"] = compressed
-        return tree
-
-    def fill(self, template: Any, place: Place) -> Any:
-        if isinstance(template, dict):
-            return {key: self.fill(value, (*place, key)) for key, value in template.items()}
-        if isinstance(template, list | tuple):
-            return [self.fill(value, (*place, str(i))) for i, value in enumerate(template)]
-        return self.tensor(template, place) if isinstance(template, Leaf) else template
-
-    def tensor(self, leaf: Leaf, place: Place) -> np.ndarray:
-        name = tensor_name(place)
-        if name not in self.tensors and place[-1] in UNSAVED + OUTPUT:
-            self.lacking += [name] if place[-1] in OUTPUT else []
-            return stored(leaf, arrays_of(self.mould)[leaf.path])
-        if name not in self.tensors:
-            raise FileError(f"{self.file}: expected a tensor {name}, as the settings in the file want, found none")
-        self.used.add(name)
-        return self.tensors[name]
-
-    def compressed(self, prefix: str) -> dict[str, Any] | None:
-        """The tables of a compressed block (specification/compression.md 7), None where they are absent or empty."""
-        types, info, data = (self.tensors.get(prefix + name, np.empty(0)) for name in TABLES)
-        self.used.update(prefix + name for name in TABLES)
-        if types.size == 0:
-            return None
-        tables = {"type_embd_data": types}
+def _tables(tensors: Mapping[str, np.ndarray]) -> Tables:
+    """The tables of compressed blocks (specification/compression.md 7): tensors that are there and not empty."""
+    tables: dict[str, tuple[str, Any]] = {}
+    for block, key in ENTRIES.items():
+        place = f"atomic_model.descriptor.{NAMES[key]}"
+        types, info, data = (tensors.get(f"{place}.{name}", np.empty(0)) for name in TABLES)
         geometric = {"compress_data": [data], "compress_info": [info]} if data.size else {}
-        return {"geo_compress": data.size > 0, "@variables": tables | geometric}
-
-    def finish(self) -> None:
-        """Warn of tensors that nothing asked for, copies and constants aside, and of missing biases.
-
-        Raises FileError where parts of a network are left over.
-        """
-        unknown = [n for n in self.tensors if n not in self.used and not any(part in n for part in COPIES)]
-        layers = [n for n in unknown if n.endswith(LAYERS) or "_residual." in n]
-        if layers:
-            some = ", ".join(layers[:3])
-            raise FileError(f"{self.file}: expected tensors of the model only, found {len(layers)} more: {some}")
-        for names, what in ((unknown, "unknown tensors, left out"), (self.lacking, "no biases (0) or scales (1)")):
-            if names:
-                warnings.warn(f"{self.file}: {what}: {', '.join(names[:3])}", UserWarning, stacklevel=2)
+        if types.size:
+            arrays = {"type_embd_data": types} | geometric
+            tables[block] = (place, {"geo_compress": data.size > 0, "@variables": arrays})
+    return tables
 
 
-def tree_to_checkpoint(tree: Mapping[str, Any], file: str = "model") -> dict[str, Any]:
+def _expect_tensors(tensors: Mapping[str, np.ndarray], names: Mapping[str, Leaf], file: str) -> None:
+    """Raise FileError where tensors are missing or parts of a network are left over.
+
+    Warns of others that nothing asked for, copies and constants aside, and of missing biases.
+    """
+    missing = [name for name in names if name not in tensors and not name.endswith(UNSAVED)]
+    lacking = [name for name in missing if name.endswith(OUTPUT)]
+    for name in missing:
+        if name not in lacking:
+            raise FileError(f"{file}: expected a tensor {name}, as the settings in the file want, found none")
+    asked = {*names, DISTANCE}
+    left = [name for name in tensors if name not in asked and not name.endswith(TABLES)]
+    unknown = [name for name in left if not any(part in name for part in COPIES)]
+    layers = [name for name in unknown if name.endswith(LAYERS) or "_residual." in name]
+    if layers:
+        raise FileError(
+            f"{file}: expected tensors of the model only, found {len(layers)} more: {', '.join(layers[:3])}"
+        )
+    for some, what in ((unknown, "unknown tensors, left out"), (lacking, "no biases (0) or scales (1)")):
+        if some:
+            warnings.warn(f"{file}: {what}: {', '.join(some[:3])}", UserWarning, stacklevel=3)
+
+
+def to_checkpoint(model_file: ModelFile, file: str = "model") -> dict[str, Any]:
     """The state dictionary, ``_extra_state`` included, from which deepmd-kit's PyTorch backend makes the model."""
-    model = tree.get("model") or {}
-    settings = Reader(file).settings(model, tree.get("model_def_script"))
-    if any("compress" in (model["descriptor"].get(block) or {}) for block in BLOCKS):
+    settings, model = model_file.settings, model_file.model
+    blocks = model.descriptor.first_blocks
+    if any(block.near.type_table is not None for block in blocks.values()):
         raise FileError(f"{file}: {NO_TABLES}")
-    state = {tensor_name(place): array for place, array in _arrays(model, ())}
-    state = {name: array for name, array in state.items() if not name.endswith(UNSAVED)}
+    names, arrays = tensor_paths(settings, model), arrays_of(model)
+    state = {name: stored(leaf, arrays[leaf.path]) for name, leaf in names.items() if not name.endswith(UNSAVED)}
     state |= {name.replace(".networks.", "._networks."): array for name, array in state.items() if ".networks." in name}
-    blocks = [block for key, block in BLOCKS.items() if key in model["descriptor"]]
-    state |= {f"atomic_model.descriptor.{block}.{name}": np.empty(0) for block in blocks for name in TABLES}
-    default = settings.fitting_net.default_fparam
-    if default is not None:
-        state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(default)
-    distance = shortest_distance(tree, file)
+    state |= {
+        f"atomic_model.descriptor.{NAMES[ENTRIES[block]]}.{name}": np.empty(0) for block in blocks for name in TABLES
+    }
+    if settings.fitting_net.default_fparam is not None:
+        state["atomic_model.fitting_net.default_fparam_tensor"] = np.asarray(settings.fitting_net.default_fparam)
+    distance = model_file.min_pair_distance
     state[DISTANCE] = np.asarray(-1.0 if distance is None else distance)
-    params = (tree.get("model_def_script") or {}) | settings.model_dump() | _polar(model, settings, file)
+    params = model_file.extras.get("model_def_script", {}) | settings.model_dump() | _polar(model_file, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
-    return {f"model.Default.{name}": array for name, array in state.items()} | {"_extra_state": extra}
+    return {f"model.{ONLY}.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 
 
-def _arrays(tree: Any, place: Place) -> Iterator[tuple[Place, np.ndarray]]:
-    members = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in members:
-        yield from _arrays(value, (*place, str(key)))
-    if isinstance(tree, np.ndarray):
-        yield place, tree
-
-
-def _polar(model: Mapping[str, Any], settings: ModelSettings, file: str) -> dict[str, Any]:
+def _polar(model_file: ModelFile, file: str) -> dict[str, Any]:
     """The part of a polar fitting net that a checkpoint keeps among the settings."""
-    variables = model["fitting"]["@variables"]
-    if np.any(variables.get("constant_matrix", 0)):
+    fitting, settings = model_file.model.fitting, model_file.settings.fitting_net
+    if fitting.constant is not None and np.any(fitting.constant):
         raise FileError(f"{file}: /model/fitting/@variables/constant_matrix: expected zeros, as PyTorch checkpoints "
                         "do not hold it, found other numbers; write .dp or .yaml instead")  # fmt: skip
-    if "scale" not in variables or np.all(variables["scale"][:, 0] == getattr(settings.fitting_net, "scale", 1.0)):
+    if fitting.scale is None or np.all(fitting.scale[:, 0] == getattr(settings, "scale", 1.0)):
         return {}
-    return {"fitting_net": settings.fitting_net.model_dump() | {"scale": variables["scale"].ravel().tolist()}}
+    return {"fitting_net": settings.model_dump() | {"scale": fitting.scale.ravel().tolist()}}

@@ -31,7 +31,7 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     name = os.fspath(path)
     expect_suffix(name, (*FORMATS, *CHECKPOINTS))
     if name.lower().endswith(CHECKPOINTS):
-        return from_tree(read_checkpoint(name, head), name)
+        return read_checkpoint(name, head)
     if head not in (None, ONLY):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
     return from_tree(read_tree(name), name)
@@ -74,6 +74,6 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     expect_writable(path)
     name = os.fspath(path)
     if name.lower().endswith(CHECKPOINTS):
-        save_checkpoint(name, to_tree(model))
+        save_checkpoint(name, model)
     else:
         write_tree(name, to_tree(model))

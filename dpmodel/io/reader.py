@@ -6,15 +6,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dpmodel.dpa2.settings import DEFAULT_EPSILON
+from dpmodel.dpa2 import layout
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.node import describe, same
-from dpmodel.io.template import FITTINGS, Leaf
+from dpmodel.io.template import FITTINGS
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import State
+from dpmodel.nn.layout import Leaf
 
 # newest version of each class that can be read; 1 is the oldest, and what an absent entry means
-NEWEST = {"Descriptor": 4, "Model": 2, "TypeEmbedNet": 2, "RepformerLayer": 2, "Layer": 2, "EmbeddingNetwork": 2}
+NEWEST = {"Model": 2, "Layer": 2, "EmbeddingNetwork": 2} | layout.NEWEST
 # copies of settings that readers of deepmd-kit do not look at, or that say nothing about the numbers
 UNREAD = set(
     """trainable trainable_ln protection time rcond layer_name tot_ener_zero spin exclude_types atom_ener network_type
@@ -72,26 +73,12 @@ class Reader:
     def settings(self, tree: Mapping[str, Any], script: Any = None) -> ModelSettings:
         """The settings that the file's copies of them amount to, and what only the ``script`` beside them knows."""
         d, f = self.section(tree, "descriptor"), self.section(tree, "fitting")
-        version = d.get("@version", 1)
-        repinit, repformer = (
-            self.section(tree, "descriptor", "repinit_args"),
-            self.section(tree, "descriptor", "repformer_args"),
-        )
-        if repformer.get("ln_eps") == DEFAULT_EPSILON:
-            repformer["ln_eps"] = None
-        if isinstance(version, int) and version < 3:
-            repformer |= {"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
-            d.setdefault("use_tebd_bias", True)
+        arguments = {key: self.section(tree, "descriptor", key) for key in layout.ARGUMENTS}
         if not isinstance(f.get("type", "ener"), str) or f.get("type", "ener") not in FITTINGS:
             self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
-        own = set(
-            """@class @version ntypes type_map repinit_args repformer_args type_embedding tebd_transform
-            g1_shape_tranform repinit_variable repformers_variable repinit_three_body_variable""".split()
-        )
-        descriptor = {key: value for key, value in d.items() if key not in own}
         given = {
             "type_map": tree.get("type_map"),
-            "descriptor": descriptor | {"repinit": repinit, "repformer": repformer},
+            "descriptor": layout.settings_in(d, arguments),
             "fitting_net": self.fitting(f),
             "pair_exclude_types": [] if tree.get("pair_exclude_types") is None else tree["pair_exclude_types"],
             "atom_exclude_types": [] if tree.get("atom_exclude_types") is None else tree["atom_exclude_types"],
@@ -137,29 +124,28 @@ class Reader:
             given.setdefault("distinguish_types", False)
         return given
 
-    def arrays(self, template: Any, tree: Any, dtypes: Mapping[str, np.dtype[Any]]) -> State:
-        """Arrays by their path in the model, in these ``dtypes``."""
-        found: State = {}
-        self.walk(template, tree, "/model", found)
-        return {path: self.held(path, value, dtypes[path]) for path, value in found.items()}
+    def arrays(self, template: Any, tree: Any) -> State:
+        """The arrays of ``tree`` by their path in the model."""
+        by_path: State = {}
+        self.walk(template, tree, "/model", by_path)
+        return by_path
 
-    def walk(self, template: Any, tree: Any, place: str, found: State) -> None:
+    def walk(self, template: Any, tree: Any, place: str, by_path: State) -> None:
         if isinstance(template, dict):
-            self.mapping(template, tree, place, found)
+            self.mapping(template, tree, place, by_path)
         elif isinstance(template, Leaf):
-            self.place[template.path] = place
-            found[template.path] = self.array(template, tree, place)
+            by_path[template.path] = self.array(template, tree, place)
         elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf | np.ndarray):
             if not isinstance(tree, list) or len(tree) != len(template):
                 self.fail(place, f"a list of {len(template)}", tree)
             for i, (part, value) in enumerate(zip(template, tree, strict=True)):
-                self.walk(part, value, f"{place}/{i}", found)
+                self.walk(part, value, f"{place}/{i}", by_path)
         elif isinstance(template, np.ndarray):
             pass  # made from the file's own numbers
         elif not same(template, tree):
             self.fail(place, f"{describe(template)} (from the settings in the same file)", tree)
 
-    def mapping(self, template: dict[str, Any], tree: Any, place: str, found: State) -> None:
+    def mapping(self, template: dict[str, Any], tree: Any, place: str, by_path: State) -> None:
         if not isinstance(tree, dict):
             self.fail(place, "a mapping", tree)
         if "@class" in template:
@@ -169,10 +155,10 @@ class Reader:
                 self.fail(f"{place}/{key}", "no such entry", tree[key])
         for key, part in template.items():
             here = f"{place}/{key}"
-            if key in ("@version", *UNREAD, "repinit_args", "repformer_args"):
+            if key in ("@version", *UNREAD, *layout.ARGUMENTS):
                 continue  # settings were read from there, version was checked
             if key in tree:
-                self.walk(part, tree[key], here, found)
+                self.walk(part, tree[key], here, by_path)
             elif key not in NEWER and part not in (None, {}):
                 self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), words="nothing")
 
@@ -187,13 +173,15 @@ class Reader:
         return tree
 
     def array(self, leaf: Leaf, value: Any, place: str) -> np.ndarray:
+        """``value``, which the file has at ``place``, as the model holds it."""
+        self.place[leaf.path] = place
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = np.asarray(value, dtype=float)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
             words = str(value.dtype) if isinstance(value, np.ndarray) else None
             self.fail(place, "an array of floating-point numbers", value, words=words)
         if leaf.copies:
-            value = self.one_slot(value, leaf.copies, place)
+            value = self.one_slot(value, leaf, place)
         if leaf.packed:
             if value.ndim != 2 or value.shape[1] % 6:
                 self.fail(place, "shape (n_rows, 6 * width)", value)
@@ -202,19 +190,19 @@ class Reader:
             if value.ndim < 2 or value.shape[0] != 1:
                 self.fail(place, "shape (1, n_types, width)", value)
             value = value[0]
-        if value.ndim == 2 and value.shape[0] == 1 and place.endswith(("/b", "/idt")):
+        if value.ndim == 2 and value.shape[0] == 1 and leaf.row:
             value = value[0]
         if n_bad := np.count_nonzero(~np.isfinite(value)):
             self.fail(place, "finite numbers", words=f"{n_bad} that are NaN or infinite")
         return value
 
-    def one_slot(self, value: np.ndarray, n_slots: int, place: str) -> np.ndarray:
+    def one_slot(self, value: np.ndarray, leaf: Leaf, place: str) -> np.ndarray:
         """Statistics of a type from their equal copies, one a slot."""
-        if value.ndim != 3 or value.shape[1:] != (n_slots, 4):
-            self.fail(place, f"shape (n_types, {n_slots}, 4)", value)
+        if value.ndim != 3 or value.shape[1:] != (leaf.copies, 4):
+            self.fail(place, f"shape (n_types, {leaf.copies}, 4)", value)
         if not np.all(value == value[:, :1, :]):
             self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", words="slots that differ")
-        if place.endswith("dstd") and not np.all(value > 0):
+        if leaf.path.endswith("stddev") and not np.all(value > 0):
             self.fail(place, "standard deviations above zero", words=f"a smallest one of {value.min()}")
         return np.ascontiguousarray(value[:, 0, :])
 

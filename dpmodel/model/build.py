@@ -58,7 +58,7 @@ def polar_scale(s: FittingSettings, n_types: int, draw: Initializer) -> Array:
 def build_fitting(settings: ModelSettings, draw: Initializer) -> Fitting:
     s, n_types, exact = settings.fitting_net, settings.n_types, draw.cast("float64")  # what follows the network
     draw = draw.cast(s.dtype)
-    n_net = network_width(s, settings.descriptor.repformer.g2_dim)
+    n_net = network_width(s, settings.descriptor.rotation_width)
     n_in = settings.descriptor.dim_out + s.numb_fparam + s.dim_case_embd
     n_in += 0 if s.use_aparam_as_mask else s.numb_aparam
     polar = s.type == "polar"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import checkpoint_to_tree, heads, tensors_and_settings, tree_to_checkpoint
-from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.checkpoint import from_checkpoint, heads, tensors_and_settings, to_checkpoint
+from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import damaged, replacing
 from dpmodel.io.model import read_model
 from dpmodel.io.node import describe
@@ -42,7 +42,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     states: dict[str, Any] = {}
     params: dict[str, Any] = {}
     for name, model in checkpoint.models.items():
-        tensors = tree_to_checkpoint(to_tree(model), os.fspath(path))
+        tensors = to_checkpoint(model, os.fspath(path))
         params[name] = tensors.pop("_extra_state")["model_params"]
         states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in tensors.items()}
     script = params[SINGLE] if names == [SINGLE] else {"model_dict": params}
@@ -58,12 +58,12 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         return Checkpoint({SINGLE: read_model(name)})
     saved = read_torchfile(name)
     tensors, script = tensors_and_settings(saved, name)
-    models = {head: from_tree(checkpoint_to_tree(tensors, script, head, name), name) for head in heads(script)}
+    models = {head: from_checkpoint(tensors, script, head, name) for head in heads(script)}
     extra = tensors.get("_extra_state")  # a frozen model has none
     step = int((extra.get("train_infos") or {}).get("step", -1)) + 1 if isinstance(extra, dict) else 0
     ours = saved.get(OURS)
     if not isinstance(ours, dict):
-        return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, script, name))
+        return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, models, name))
     with damaged(name, "a checkpoint"):
         found = Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
     _expect_shapes(found, name)

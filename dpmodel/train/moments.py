@@ -1,12 +1,13 @@
-"""What Adam remembers in a checkpoint of deepmd-kit, under our names of parameters."""
+"""The state of Adam in a checkpoint of deepmd-kit, under our names of parameters."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from dpmodel.io.checkpoint import checkpoint_to_tree, heads
-from dpmodel.io.deepmd import from_tree
+from dpmodel.io.checkpoint import tensor_paths, tensors_of
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.reader import Reader
 from dpmodel.module import arrays
 
 Arrays = dict[str, np.ndarray]
@@ -19,21 +20,24 @@ BUFFERS = set(
 )
 
 
-def moments(optimizer: Any, tensors: Mapping[str, Any], script: Any, file: str) -> Arrays:
+def moments(optimizer: Any, tensors: Mapping[str, Any], models: Mapping[str, ModelFile], file: str) -> Arrays:
     """Parameters, moments and numbers of steps as ``dpmodel.backend.Optimizer`` has them; empty if none fit.
 
-    ``optimizer`` is the entry of the file, which numbers parameters as the model has them; ``tensors`` are the model's
-    and ``script`` describes it.
+    ``optimizer`` is the entry of the file, which numbers parameters as the model has them; ``tensors`` are those of all
+    ``models`` by head.
     """
-    groups = list(_parameters(tensors))
-    kept = _kept(optimizer, [tensors[names[0]] for names in groups])
-    found: Arrays = {}
-    for suffix in kept:
-        values = {name: value for names, value in zip(groups, kept[suffix], strict=True) for name in names}
-        for head in heads(script):
-            model = from_tree(checkpoint_to_tree({**tensors, **values}, script, head, file), file).model
-            found |= {f"{head}/{path}{suffix}": value for path, value, about in arrays(model) if about["trainable"]}
-    return {name: value.flat[0] if name.endswith(":step") else value for name, value in found.items()}
+    groups, reader, by_name = list(_parameters(tensors)), Reader(file), dict[str, Any]()
+    columns = _columns(optimizer, [tensors[names[0]] for names in groups])
+    for suffix, column in columns.items():
+        values = {name: value for names, value in zip(groups, column, strict=True) for name in names}
+        for head, model in models.items():
+            trained = {path: x.dtype for path, x, about in arrays(model.model) if about["trainable"]}
+            own, leaves = tensors_of(values, head), tensor_paths(model.settings, model.model)
+            for name, leaf in leaves.items():
+                if leaf.path in trained:
+                    value = reader.array(leaf, own[name], name).astype(trained[leaf.path])
+                    by_name[f"{head}/{leaf.path}{suffix}"] = value.flat[0] if suffix == ":step" else value
+    return by_name
 
 
 def _parameters(tensors: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -50,12 +54,12 @@ def _parameters(tensors: Mapping[str, Any]) -> Iterator[list[str]]:
     yield from found.values()
 
 
-def _kept(optimizer: Any, parameters: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+def _columns(optimizer: Any, parameters: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Parameters, first and second moments and steps, all of the shape of the parameters; empty unless all fit."""
     state = optimizer.get("state") if isinstance(optimizer, dict) else None
     if not isinstance(state, dict) or not state or not state.keys() <= set(range(len(parameters))):
         return {}
-    kept: dict[str, list[np.ndarray]] = {"": parameters, **{suffix: [] for suffix in MOMENTS}}
+    columns: dict[str, list[np.ndarray]] = {"": parameters, **{suffix: [] for suffix in MOMENTS}}
     for i, parameter in enumerate(parameters):
         zeros, shape = np.zeros_like(parameter), parameter.shape
         one = state.get(i, {"exp_avg": zeros, "exp_avg_sq": zeros, "step": np.zeros(())})  # it was not trained
@@ -63,5 +67,5 @@ def _kept(optimizer: Any, parameters: list[np.ndarray]) -> dict[str, list[np.nda
             value = one.get(name) if isinstance(one, dict) else None
             if not isinstance(value, np.ndarray) or value.shape != (() if name == "step" else shape):
                 return {}
-            kept[suffix].append(np.broadcast_to(value, shape).astype(parameter.dtype))
-    return kept
+            columns[suffix].append(np.broadcast_to(value, shape).astype(parameter.dtype))
+    return columns

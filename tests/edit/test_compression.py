@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import dpmodel
-from dpmodel.edit.compression import compress, table
-from dpmodel.edit.jets import DERIVATIVES, network_jet
+from dpmodel.edit.compression import compress
 from dpmodel.initializers import Initializer
 from dpmodel.io.model import read_model
 from dpmodel.nn import MLP
+from dpmodel.nn.tabulate import DERIVATIVES, network_jet, table
 from dpmodel.testing.structures import example
 
 TRAINED = Path(__file__).parents[1] / "reference" / "trained"

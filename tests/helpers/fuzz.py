@@ -140,13 +140,12 @@ def use_model(path: Path) -> None:
     """Show, compare and translate the model in ``path``."""
     from dpmodel.cli.diff import diff
     from dpmodel.cli.show import show_file
-    from dpmodel.io.checkpoint import tree_to_checkpoint
-    from dpmodel.io.deepmd import to_tree
+    from dpmodel.io.checkpoint import to_checkpoint
     from dpmodel.io.model import read_model
 
     Console(file=io.StringIO()).print(show_file(path))
     str(diff(file := read_model(path), file))
-    tree_to_checkpoint(to_tree(file), str(path))
+    to_checkpoint(file, str(path))
 
 
 def seeds(folder: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dpmodel.edit.type_map import change_type_map
-from dpmodel.io.checkpoint import checkpoint_to_tree, save_checkpoint, tree_to_checkpoint
+from dpmodel.io.checkpoint import from_checkpoint, save_checkpoint, to_checkpoint
 from dpmodel.io.container import read_tree, write_tree
+from dpmodel.io.deepmd import from_tree, to_tree
 from dpmodel.io.model import read_model, write_model
 from trees import MODELS, TRAINED, differences
 
@@ -33,7 +34,7 @@ def test_containers(path, suffix, tmp_path):
 def test_checkpoints(path, tmp_path):
     serialization = pytest.importorskip("deepmd.pt.utils.serialization")
     tree = read_tree(path)
-    save_checkpoint(tmp_path / "a.pt", tree)
+    save_checkpoint(tmp_path / "a.pt", from_tree(tree))
     write_tree(tmp_path / "b.dp", serialization.serialize_from_file(str(tmp_path / "a.pt")))
     found = differences(read_tree(tmp_path / "b.dp")["model"], tree["model"])
     assert [d for d in found if not d.endswith("/atom_ener")] == []
@@ -45,7 +46,7 @@ def test_checkpoints_of_the_exportable_backend(path, tmp_path):
     tree = read_tree(path)
     state = models.BaseModel.deserialize(copy.deepcopy(tree["model"])).state_dict()
     arrays = {f"model.Default.{key}": value.numpy() for key, value in state.items()}
-    found = checkpoint_to_tree(arrays, tree_to_checkpoint(tree)["_extra_state"]["model_params"])
+    found = to_tree(from_checkpoint(arrays, to_checkpoint(from_tree(tree))["_extra_state"]["model_params"]))
     assert [d for d in differences(found["model"], tree["model"]) if not d.endswith("/atom_ener")] == []
 
 

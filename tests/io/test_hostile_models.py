@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import checkpoint_to_tree, tree_to_checkpoint
+from dpmodel.io.checkpoint import from_checkpoint, to_checkpoint
 from dpmodel.io.container import read_tree
 from dpmodel.io.deepmd import from_tree, to_tree
 from reference_cases import HERE
@@ -99,7 +99,7 @@ def test_trees(tree: dict[str, Any]) -> None:
 def checkpoint(name: str) -> dict[str, Any]:
     tree = copy.deepcopy(valid(name))
     tree["model"]["fitting"]["@variables"].pop("constant_matrix", None)
-    return tree_to_checkpoint(tree)
+    return to_checkpoint(from_tree(tree))
 
 
 @many
@@ -109,7 +109,7 @@ def test_checkpoints(state: dict[str, Any]) -> None:
     def read() -> None:
         extra = state.get("_extra_state")
         params = extra.get("model_params") if isinstance(extra, dict) else None
-        from_tree(checkpoint_to_tree(state, params, None, "file.dp"), "file.dp")
+        from_checkpoint(state, params, None, "file.dp")
 
     at_most_one_error(read)
 
@@ -119,7 +119,7 @@ def test_checkpoints(state: dict[str, Any]) -> None:
 @given(params=spoilt(lambda name: checkpoint(name)["_extra_state"]["model_params"]))
 def test_settings_of_checkpoints(params: dict[str, Any]) -> None:
     """Most of the damage in the small part that says how large everything is."""
-    at_most_one_error(checkpoint_to_tree, checkpoint("all_updates"), params, None, "file.dp")
+    at_most_one_error(from_checkpoint, checkpoint("all_updates"), params, None, "file.dp")
 
 
 SECTIONS = {  # where settings stand in a tree, and in the script of a checkpoint
@@ -148,7 +148,7 @@ def test_more_layers_than_arrays(section: str, changes: dict[str, Any]) -> None:
     with pytest.raises(FileError, match=message):
         from_tree(tree, "file.dp")
     with pytest.raises(FileError, match=message):
-        checkpoint_to_tree(state, params, None, "file.dp")
+        from_checkpoint(state, params, None, "file.dp")
 
 
 @pytest.mark.parametrize("width", [2**63, 10**400])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import checkpoint_to_tree, tree_to_checkpoint
+from dpmodel.io.checkpoint import from_checkpoint, to_checkpoint
 from dpmodel.io.container import read_tree
 from dpmodel.io.deepmd import ModelFile, from_tree
 from dpmodel.module import state
@@ -22,9 +22,9 @@ MIXED = {"matrix": "float32", "g2_embd.bias": "float16", "out_bias": "float32", 
 
 def recast(name: str, cast: Cast) -> ModelFile:
     """A reference model whose tensors went through ``cast``."""
-    tensors: dict[str, Any] = tree_to_checkpoint(read_tree(REFERENCE / name))
+    tensors: dict[str, Any] = to_checkpoint(from_tree(read_tree(REFERENCE / name)))
     params = tensors.pop("_extra_state")["model_params"]
-    return from_tree(checkpoint_to_tree({key: cast(key, x) for key, x in tensors.items()}, params))
+    return from_checkpoint({key: cast(key, x) for key, x in tensors.items()}, params)
 
 
 def mixed(key: str, x: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_narrow_numbers_are_widened(cast: Cast, backend: str) -> None:
 
 def test_wide_numbers_are_not_rounded() -> None:
     with pytest.raises(
-        FileError, match=r"/model/descriptor/\S+: expected float32 \(from the precision .*, found float64"
+        FileError, match=r"atomic_model\.descriptor\.\S+: expected float32 \(from the precision .*, found float64"
     ):
         recast("float32/model.dp", lambda _, x: x.astype("float64"))
 

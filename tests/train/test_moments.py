@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dpmodel.backend import AdamRule, backend
+from dpmodel.io import deepmd
 from dpmodel.io.model import read_model
+from dpmodel.model.build import build
 from dpmodel.module import arrays
 from dpmodel.train.checkpoint import read
 from dpmodel.train.prepare import StartFrom, prepare
@@ -119,3 +121,14 @@ def test_restart(tmp_path: Path) -> None:
     assert not any("anew" in line for line in told)
     prepare(read_script(data), backend("numpy").engine(), StartFrom(restart=TRAINED / "single.dp"), told.append)
     assert any("single.dp has no state of Adam for this run: the optimizer starts anew at step 0" in x for x in told)
+
+
+@pytest.mark.parametrize(("file", "models"), [(SINGLE, 1), (SEVERAL, 2), (TRAINED / "single.dp", 1)])
+def test_every_model_is_built_once(monkeypatch: pytest.MonkeyPatch, file: Path, models: int) -> None:
+    """With the state of Adam too; so is the one model that is asked for alone."""
+    builds: list[Any] = []
+    monkeypatch.setattr(deepmd, "build", lambda *args, **more: builds.append(args) or build(*args, **more))
+    read(file)
+    assert len(builds) == models
+    read_model(file, "A" if file is SEVERAL else None)
+    assert len(builds) == models + 1

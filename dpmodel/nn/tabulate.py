@@ -1,14 +1,46 @@
-"""A network of one number with its first and second derivative, carried forward layer by layer."""
+"""A table from a network of one number, whose two derivatives are carried forward layer by layer.
+
+See specification/compression.md 2, 3.
+"""
 
 from collections.abc import Callable
 from math import pi, sqrt
 
 import numpy as np
 
-from dpmodel.nn import MLP, Linear
+from dpmodel.module import convert
+from dpmodel.nn import MLP, Linear, Table
 from dpmodel.ops.activations import activation
 
 Jet = tuple[np.ndarray, np.ndarray, np.ndarray]  # value, first and second derivative
+
+
+def table(net: MLP, lower: int, upper: int, step: float, extrapolate: float) -> Table:
+    """The quintic Hermite interpolant of ``net`` from its values and derivatives at the knots (section 3)."""
+    coarse, top = 10.0 * step, upper * extrapolate
+    knots = np.concatenate([np.arange(lower, upper, step), np.arange(upper, top, coarse), [top]])
+    n_rows = int((upper - lower) / step + (top - upper) / coarse)
+    dtype = net.layers[0].weight.dtype
+    value, slope, bend = network_jet(convert(net, lambda w: w.astype(np.float64)), knots)
+    h = np.where(np.arange(n_rows) < int((upper - lower) / step), step, coarse)[:, None]
+    v, w = value[:n_rows], value[1 : n_rows + 1]
+    d, e = slope[:n_rows], slope[1 : n_rows + 1]
+    q, r = bend[:n_rows], bend[1 : n_rows + 1]
+    delta = w - v
+    a3 = (20 * delta - (8 * e + 12 * d) * h - (3 * q - r) * h**2) / (2 * h**3)
+    a4 = (-30 * delta + (14 * e + 16 * d) * h + (3 * q - 2 * r) * h**2) / (2 * h**4)
+    a5 = (12 * delta - 6 * (e + d) * h + (r - q) * h**2) / (2 * h**5)
+    coefficients = np.stack([v, d, q / 2, a3, a4, a5], axis=1).astype(dtype)
+    return Table(
+        coefficients=coefficients,
+        n_rows=n_rows,
+        width=value.shape[1],
+        lower=float(lower),
+        upper=float(upper),
+        top=float(top),
+        fine=step,
+        coarse=coarse,
+    )
 
 
 def network_jet(net: MLP, x: np.ndarray) -> Jet:
