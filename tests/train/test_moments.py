@@ -127,7 +127,12 @@ def test_restart(tmp_path: Path) -> None:
 def test_every_model_is_built_once(monkeypatch: pytest.MonkeyPatch, file: Path, models: int) -> None:
     """With the state of Adam too; so is the one model that is asked for alone."""
     builds: list[Any] = []
-    monkeypatch.setattr(deepmd, "build", lambda *args, **more: builds.append(args) or build(*args, **more))
+
+    def counted(*args: Any, **more: Any) -> Any:
+        builds.append(args)
+        return build(*args, **more)
+
+    monkeypatch.setattr(deepmd, "build", counted)
     read(file)
     assert len(builds) == models
     read_model(file, "A" if file is SEVERAL else None)
