@@ -1,9 +1,10 @@
 """Numbers and times of backends, or of two models.
 
-The exit code is 1 if they do not agree.
+The exit code is 1 if they do not agree. With --precision: float32 beside float64, and what it is good for.
 
 Examples:
     dpmodel compare model.dp --backends torch,jax --structure water.xyz
+    dpmodel compare model.dp water.xyz --precision --backends torch
 """
 
 import json
@@ -25,7 +26,9 @@ import dpmodel
 from dpmodel.backend import backend as find_backend
 from dpmodel.backend import installed
 from dpmodel.cli.frames import read_structures
-from dpmodel.cli.options import Head, Index, Json, Model, Precision
+from dpmodel.cli.options import Head, Index, Json, Model
+from dpmodel.cli.precision import PRECISIONS, PrecisionReport, compare_precision
+from dpmodel.data.elements import masses_of
 from dpmodel.data.structure import Structure
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import BackendError, InputError
@@ -43,9 +46,12 @@ UNITS = {"energy/atom": "eV", "forces": "eV/Å", "virial": "eV"}
 
 def main(
     model: Model,
+    structures: Annotated[
+        list[Path] | None, typer.Argument(help="Anything ASE reads; a small structure of its types if not given.")
+    ] = None,
     other: Annotated[Path | None, typer.Option("--with", help="Another model, compared on the same backend.")] = None,
     structure: Annotated[
-        Path | None, typer.Option(help="Anything ASE reads; a small structure of the model's types if not given.")
+        list[Path] | None, typer.Option("--structure", help="The same, by its name; repeatable.")
     ] = None,
     index: Index = ":",
     head: Head = None,
@@ -54,23 +60,24 @@ def main(
     ] = None,
     as_json: Json = False,
     backends: Annotated[str | None, typer.Option(help="Comma-separated; all that are installed if not given.")] = None,
-    precision: Precision = None,
+    precision: Annotated[
+        bool, typer.Option("--precision", help="float32 beside float64, on the first backend.")
+    ] = False,
 ) -> None:
-    comparison = compare(
-        model,
-        backends=[name.strip() for name in backends.split(",")] if backends else None,
-        structure=structure,
-        index=index,
-        other=other,
-        tolerance=tolerance,
-        precision=precision,
-        head=head,
-    )
-    if as_json:
-        print(comparison.to_json())
+    names = [name.strip() for name in backends.split(",")] if backends else None
+    paths: list[Path] = [*(structures or []), *(structure or [])]
+    report: Any
+    if precision:
+        report = _precisions(model, paths, index, head, (names or [REFERENCE])[0])
     else:
-        Console(highlight=False).print(comparison)
-    if not comparison.ok:
+        report = compare(
+            model, backends=names, structures=paths, index=index, other=other, tolerance=tolerance, head=head
+        )
+    if as_json:
+        print(report.to_json())
+    else:
+        Console(highlight=False).print(report)
+    if not precision and not report.ok:
         raise typer.Exit(1)
 
 
@@ -175,7 +182,7 @@ def compare(
     model: Path,
     *,
     backends: Sequence[str] | None = None,
-    structure: Path | None = None,
+    structures: Sequence[Path] = (),
     index: str = ":",
     other: Path | None = None,
     tolerance: float | None = None,
@@ -190,7 +197,7 @@ def compare(
         Model files.
     backends : list of str, optional
         By default all, of which some may be missing; two models are compared on the first of them, by default NumPy.
-    structure : path, optional
+    structures : list of path
         Anything that ASE reads, of which ``index`` chooses frames; by default a small structure of the model's types.
     tolerance : float, optional
         Relative to the largest number; by default 1e-10, and 2e-5 where single precision is involved.
@@ -208,7 +215,7 @@ def compare(
     kinds = [file.settings.fitting_net.type for file in files]
     if len(set(kinds)) > 1:
         raise InputError(f"{model} is an {kinds[0]} model, {other} is a {kinds[1]} model: there is nothing to compare")
-    atoms = read_structures(structure, index) if structure else None
+    atoms = [a for path in structures for a in read_structures(path, index)]
 
     def measured(name: str, file: ModelFile, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
         potential = Potential(file, find_backend(name).engine())
@@ -229,9 +236,22 @@ def compare(
                     if backends:
                         raise
                     lines.append(Line(name, missing=str(error)))
-    where = f"{structure}, {len(atoms)} structure(s)" if atoms else "a small structure of its types"
+    where = (
+        f"{', '.join(map(str, structures))}, {len(atoms)} structure(s)" if atoms else "a small structure of its types"
+    )
     title = f"{other or model}{f' beside {model} on {names[0]}' if other else ''}: {where}"
     return Comparison(title, tolerance or max(tolerance_of(file.settings) for file in files), reference, lines)
+
+
+def _precisions(model: Path, structures: Sequence[Path], index: str, head: str | None, backend: str) -> PrecisionReport:
+    """float32 beside float64 of one model on one backend."""
+    file, engine = read_model(model, head), find_backend(backend).engine()
+    if file.settings.fitting_net.type != "ener":
+        raise InputError(f"{model}: expected an energy model, got a {file.settings.fitting_net.type} model")
+    double, single = (Potential(with_precision(file, name), engine) for name in PRECISIONS)
+    atoms = [a for path in structures for a in read_structures(path, index)]
+    frames = [double.structure(a) for a in atoms] or [sample(double, common([file]))]
+    return compare_precision(double, single, frames, masses_of(file.settings.type_map))
 
 
 def common(files: Sequence[ModelFile]) -> list[str]:

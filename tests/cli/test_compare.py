@@ -82,8 +82,8 @@ def test_for_programs(tmp_path: Path, command: Command) -> None:
 def test_one_frame_of_a_file(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "in.xyz", [molecule("H2O"), molecule("O2")])
     with pytest.raises(dpmodel.InputError, match="ASE cannot read"):
-        compare(WATER, backends=["numpy"], structure=tmp_path / "in.xyz", index="x")
-    assert "1 structure(s)" in compare(WATER, backends=["numpy"], structure=tmp_path / "in.xyz", index="1").title
+        compare(WATER, backends=["numpy"], structures=[tmp_path / "in.xyz"], index="x")
+    assert "1 structure(s)" in compare(WATER, backends=["numpy"], structures=[tmp_path / "in.xyz"], index="1").title
 
 
 def test_another_model(changed: Path, command: Command) -> None:

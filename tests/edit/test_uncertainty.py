@@ -1,0 +1,133 @@
+"""A model that knows its uncertainty: against dense algebra on its features, cut off and resumed, in every file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import Command
+from dpmodel import load
+from dpmodel.backend import Engine
+from dpmodel.data.structure import Structure
+from dpmodel.data.systems import Frame
+from dpmodel.edit.uncertainty import CHUNK, calibrate
+from dpmodel.errors import FileError, InputError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.model import read_model, write_model
+from dpmodel.model.settings import ModelSettings
+from dpmodel.potential import Potential
+from dpmodel.statistics.rigidity import ENTRY, Rigidity
+from dpmodel.testing.structures import mixture
+from engines import engine_of
+from random_models import random_model
+from small_water import MODEL, write_system
+
+pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+def model(**changes: object) -> ModelFile:
+    return random_model(ModelSettings.read(MODEL | changes))
+
+
+def frames(n: int, seed: int = 0) -> list[Frame]:
+    """Mixtures of several sizes, some atoms virtual, with random energies."""
+    random = np.random.default_rng(seed)
+    every = []
+    for i in range(n):
+        s = mixture(2, seed=seed + i)
+        types = random.choice([-1, 0, 1], len(s.types))
+        energy = np.asarray(random.normal(-100.0, 3.0))
+        every.append(Frame(Structure(s.positions, types, s.cell, s.pbc), {"energy": energy}))
+    return every
+
+
+def test_rigidity_is_that_of_the_summed_features(engine: Engine) -> None:
+    file = model(atom_exclude_types=[1])
+    training, validation = frames(4), frames(6, seed=100)
+    result = calibrate(file, engine, training, validation)
+    plain = Potential(file, engine_of("numpy"))
+
+    def per_atom(frame: Frame) -> np.ndarray:
+        s = frame.structure
+        layer = plain.features(s.positions, s.types, s.cell, pbc=s.pbc)[0]
+        return layer[s.types == 0].sum(axis=0) / np.sum(s.types >= 0)
+
+    f = np.stack([per_atom(frame) for frame in training])
+    covariance = np.einsum("ka,kb->ab", f, f)
+    np.testing.assert_allclose(result.rigidity.covariance, covariance, rtol=0, atol=1e-11 * np.abs(covariance).max())
+    g = np.stack([per_atom(frame) for frame in validation])
+    s, alpha = result.rigidity.regularizer, result.rigidity.alpha
+    inverse = np.linalg.inv(covariance + s * np.eye(len(covariance)))
+    expected = alpha * np.sqrt(np.einsum("ka,ab,kb->k", g, inverse, g))
+    np.testing.assert_allclose(result.deviations, expected, rtol=1e-6)
+    energies = [p.energy[0] for p in plain.evaluate_many([frame.structure for frame in validation], forces=False)]
+    errors = [e - frame.labels["energy"] for e, frame in zip(energies, validation, strict=True)]
+    sizes = [np.sum(frame.structure.types >= 0) for frame in validation]
+    np.testing.assert_allclose(result.residuals, np.divide(errors, sizes), rtol=1e-9)
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    file, engine, keep = model(), engine_of("numpy"), tmp_path / "part.npz"
+    training, validation = frames(2 * CHUNK + 3), frames(3, seed=1000)
+    whole = calibrate(file, engine, training, validation).rigidity
+    visited: list[int] = []
+
+    def interrupted(most: int) -> Iterator[Frame]:
+        for i, frame in enumerate(training):
+            if i == most:
+                raise KeyboardInterrupt
+            yield frame
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(file, engine, interrupted(CHUNK + 7), validation, keep=keep, mark="a")
+    assert keep.exists()
+    resumed = calibrate(file, engine, training, validation, keep=keep, mark="a", watch=visited.append).rigidity
+    assert visited[0] == 2 * CHUNK
+    np.testing.assert_array_equal(resumed.covariance, whole.covariance)
+    assert (resumed.alpha, resumed.regularizer) == (whole.alpha, whole.regularizer)
+    assert not keep.exists()
+
+
+def test_what_another_run_left_is_not_used(tmp_path: Path) -> None:
+    file, engine, keep = model(), engine_of("numpy"), tmp_path / "part.npz"
+    np.savez(keep, mark="other", covariance=np.eye(3), features=np.zeros((0, 3)), residuals=np.zeros(0), done=99)
+    with_it = calibrate(file, engine, frames(3), frames(3, seed=9), keep=keep, mark="mine").rigidity
+    without = calibrate(file, engine, frames(3), frames(3, seed=9)).rigidity
+    np.testing.assert_array_equal(with_it.covariance, without.covariance)
+    keep.write_bytes(b"no archive")
+    with pytest.raises(FileError, match=r"part\.npz: expected what an earlier calibration left; remove it"):
+        calibrate(file, engine, frames(3), frames(3, seed=9), keep=keep, mark="mine")
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".dp.json"])
+def test_files_keep_it(suffix: str, tmp_path: Path) -> None:
+    changed = calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9))
+    path = tmp_path / f"known{suffix}"
+    write_model(path, changed.file)
+    again = Rigidity.of_entry(read_model(path).extras[ENTRY], len(changed.rigidity.covariance), suffix)
+    np.testing.assert_array_equal(again.covariance, changed.rigidity.covariance)
+    assert (again.alpha, again.regularizer) == (changed.rigidity.alpha, changed.rigidity.regularizer)
+
+
+def test_command(command: Command, tmp_path: Path) -> None:
+    write_system(tmp_path / "train", 5, seed=1)
+    write_system(tmp_path / "valid", 5, seed=2)
+    write_model(tmp_path / "m.dp", model())
+    paths = (tmp_path / "m.dp", tmp_path / "known.dp", "--system", tmp_path / "train", "--valid", tmp_path / "valid")
+    result = command("calibrate", *paths)
+    assert result.code == 0, result
+    assert "within 1 and 2 deviations" in result.err
+    assert ENTRY in load(tmp_path / "known.dp").file.extras
+    assert "exists already" in command.refuses("calibrate", *paths)
+
+
+def test_other_heads_have_no_energy() -> None:
+    file = model(fitting_net={"type": "dipole", "neuron": [4]})
+    with pytest.raises(InputError, match="expected an energy model, got a dipole model"):
+        calibrate(file, engine_of("numpy"), frames(2), frames(2))
