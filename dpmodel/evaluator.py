@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, Literal, Protocol
@@ -32,6 +32,7 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
+from dpmodel.statistics.rigidity import ENTRY, Rigidity
 from dpmodel.xp import Array, map_arrays
 
 KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
@@ -55,6 +56,8 @@ class Prediction:
     virial: Array = None  # (nf, 3, 3) eV: sum of force (x) position; trace > 0 wants to expand
     atom_virial: Array = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
     hessian: Array = None  # (nf, n, 3, n, 3) eV/angstrom^2
+    energy_uncertainty: Array = None  # (nf,) eV: standard deviation of the energy
+    atom_uncertainty: Array = None  # (nf, n) eV: of the atomic energies
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -74,8 +77,8 @@ class HeatFlux:
         return self.virial + self.convective
 
 
-PER_FRAME = ("energy", "virial")
-FIELDS = ("energy", "atom_energy", "forces", "virial", "atom_virial", "hessian")
+PER_FRAME = ("energy", "virial", "energy_uncertainty")
+FIELDS = tuple(f.name for f in fields(Prediction) if f.name != "outputs")
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,14 @@ class Wants:
     forces: bool = True
     atom_virial: Gauge | None = None
     hessian: bool = False
+    uncertainty: bool = False
 
     @classmethod
-    def of(cls, forces: bool, atom_virial: bool | str, hessian: bool) -> "Wants":
+    def of(cls, forces: bool, atom_virial: bool | str, hessian: bool, uncertainty: bool = False) -> "Wants":
         gauges: dict[bool | str, Gauge | None] = {False: None, True: "edges", "edges": "edges", "dense": "dense"}
         if atom_virial not in gauges:
             raise InputError(f'atom_virial should be False, True, "edges" or "dense", got {atom_virial!r}')
-        return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian)
+        return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian, uncertainty)
 
 
 class Halo(Protocol):
@@ -176,7 +180,28 @@ class Evaluator:
             values["atom_virial"] = self._dense_virial(graph, positions, frames)
         if wants.hessian:
             values["hessian"] = self._hessian(graph, positions, frames)
+        if wants.uncertainty:
+            values |= self._uncertainty(graph, positions)
         return [Prediction(**_of_frame(values, f, frames)) for f in range(len(frames))]
+
+    def _uncertainty(self, graph: Graph, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Standard deviations of the energies of frames and atoms, eV, by the rigidity of the last layer."""
+        types = graph.types[: len(positions)]
+        counted = ~np.isin(types, (self.file.model.n_types, *self.file.settings.atom_exclude_types))[:, None]
+        rows = np.where(counted, self._plain(features, graph, positions).astype(np.float64)[: len(positions)], 0.0)
+        sums = np.concatenate([rows, np.zeros((1, rows.shape[1]))])[graph.members].sum(axis=1)
+        return {
+            "atom_uncertainty": self._rigidity.deviation(rows),
+            "energy_uncertainty": self._rigidity.deviation(sums),
+        }
+
+    @cached_property
+    def _rigidity(self) -> Rigidity:
+        """How certain the last layer is, from the file; raises InputError where that was not calibrated."""
+        if ENTRY not in self.file.extras:
+            raise InputError("the model does not know its uncertainty: let 'dpmodel calibrate' tell it")
+        n_features = self.file.model.fitting.network.layers[-1].n_in
+        return Rigidity.of_entry(self.file.extras[ENTRY], n_features, ENTRY)
 
     def describe(
         self, frames: Sequence[Structure], *, strict: bool, layer: Layer = "descriptor"

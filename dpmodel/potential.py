@@ -230,6 +230,7 @@ class Potential:
         forces: bool = True,
         atom_virial: bool | str = False,
         hessian: bool = False,
+        uncertainty: bool = False,
     ) -> Prediction:
         """Energies, forces and virials of one or several frames of the same atoms.
 
@@ -252,13 +253,15 @@ class Potential:
             neighbor it ends on, unchanged by translations; "dense" is deepmd-kit's (docs/specification/model.md 4.4).
         hessian : bool
             Second derivatives too; they take 3 n times as long as the forces.
+        uncertainty : bool
+            Standard deviations of the energies of frames and atoms, if ``dpmodel calibrate`` made the file.
 
         Raises
         ------
         InputError
             Naming the frame and the atom that cannot be used.
         """
-        wants = Wants.of(forces, atom_virial, hessian)
+        wants = Wants.of(forces, atom_virial, hessian, uncertainty)
         frames = structures(
             positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
         )
@@ -272,13 +275,14 @@ class Potential:
         forces: bool = True,
         atom_virial: bool | str = False,
         hessian: bool = False,
+        uncertainty: bool = False,
         progress: bool = False,
     ) -> list[Prediction]:
         """Predictions, one each, of structures of any size: ``ase.Atoms`` or ``dpmodel.Structure``.
 
         Frames share calls as far as memory allows.  ``progress`` shows a bar on standard error.
         """
-        wants = Wants.of(forces, atom_virial, hessian)
+        wants = Wants.of(forces, atom_virial, hessian, uncertainty)
         given = [self._numbered(i, frame) for i, frame in enumerate(frames)]
         if not given:
             raise InputError("there are no frames")

@@ -131,3 +131,22 @@ def test_other_heads_have_no_energy() -> None:
     file = model(fitting_net={"type": "dipole", "neuron": [4]})
     with pytest.raises(InputError, match="expected an energy model, got a dipole model"):
         calibrate(file, engine_of("numpy"), frames(2), frames(2))
+
+
+def test_predictions_come_with_it(engine: Engine) -> None:
+    """Of frames of different sizes at once, the same on every backend, and per atom as far as an atom goes."""
+    changed = calibrate(model(atom_exclude_types=[1]), engine_of("numpy"), frames(3), frames(4, seed=9))
+    potential = Potential(changed.file, engine)
+    for frame in frames(3, seed=50):
+        s = frame.structure
+        p = potential.evaluate_many([s], forces=False, uncertainty=True)[0]
+        f = potential.features(s.positions, s.types, s.cell, pbc=s.pbc)[0] * (s.types == 0)[:, None]
+        np.testing.assert_allclose(p.atom_uncertainty[0], changed.rigidity.deviation(f), rtol=1e-7, atol=1e-12)
+        np.testing.assert_allclose(p.energy_uncertainty[0], changed.rigidity.deviation(f.sum(axis=0)), rtol=1e-7)
+        assert p.energy_uncertainty[0] <= p.atom_uncertainty[0].sum() * (1 + 1e-9)
+
+
+def test_a_model_that_was_not_calibrated_says_so() -> None:
+    potential = Potential(model(), engine_of("numpy"))
+    with pytest.raises(InputError, match="does not know its uncertainty: let 'dpmodel calibrate'"):
+        potential.evaluate(np.zeros((1, 3)), [0], uncertainty=True)
