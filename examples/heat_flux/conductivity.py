@@ -76,7 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     fluxes, temperature, volume = trajectory(options.backend, options.equilibration, options.steps)
     lags = int(options.lag / (STEP * EVERY))
-    parts = [part for part in np.array_split(fluxes, options.blocks) if len(part) > lags]
+    parts = [part for part in np.array_split(fluxes, options.blocks) if len(part) >= lags]
     if len(parts) < 2:
         parser.error(f"{options.steps} steps hold no two stretches longer than {options.lag:g} fs")
     curves = np.array([running_integral(part, lags, temperature, volume) for part in parts])

@@ -3,10 +3,14 @@
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from dpmodel.io.model import read_model, write_model
+from dpmodel.statistics.rigidity import ENTRY, Rigidity
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,8 +22,11 @@ def examples(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
 def test_examples_run(page, tmp_path, monkeypatch):
-    """All Python blocks of a page, one after the other, beside a model called water.dp."""
+    """All Python blocks of a page, one after the other, beside water.dp, and known.dp with any uncertainty."""
     shutil.copy(ROOT / "tests" / "reference" / "baseline" / "model.dp", tmp_path / "water.dp")
+    file = read_model(tmp_path / "water.dp")
+    rigidity = Rigidity(np.eye(file.model.fitting.network.layers[-1].n_in), 1.0, 1.0)
+    write_model(tmp_path / "known.dp", replace(file, extras=file.extras | {ENTRY: rigidity.entry()}))
     frame = np.load(ROOT / "tests" / "reference" / "baseline" / "io.npz")
     monkeypatch.chdir(tmp_path)
     names = {"positions": frame["coord"], "types": frame["atype"], "cell": frame["box"]}
