@@ -12,13 +12,12 @@ from dpmodel.data.labels import label_name
 from dpmodel.data.neighbors import find_pairs, measure
 from dpmodel.data.sources import Source, source
 from dpmodel.data.systems import GEOMETRY, System
-from dpmodel.data.units import doubts, remote
+from dpmodel.data.units import SAMPLE, doubts, remote
 from dpmodel.errors import DpmodelError
 
 REACH = 3.0  # angstrom: nobody's shortest pair is longer, except in a gas
 TOO_CLOSE = 0.5  # angstrom: two thirds of the bond of H2
 ABSURD_FORCE = 1e3  # eV/angstrom on one atom
-SAMPLE = 200  # frames of a set whose energies and forces are compared
 
 
 @dataclass

@@ -7,9 +7,9 @@ import numpy as np
 
 from dpmodel.data.systems import Frame
 
+SAMPLE = 200  # frames that are compared
 FEW = 5  # pairs of frames, below which chance may be the reason
-RANGE = 0.005, 1.0  # angstrom: what follows of a thermal ensemble lies far inside
-USUAL = 0.06  # angstrom: of water and of metals at room temperature
+RANGE = 0.005, 0.8  # angstrom; water has 0.06
 FAR = 1.5  # sums of covalent radii
 EXACT = 0.95  # correlation of energy differences with the work of the forces where steps are short
 LOOSE = 0.5  # where they are not; work and difference then still agree within a factor of 5
@@ -47,16 +47,19 @@ def doubts(frames: Iterable[Frame]) -> str:
         if abs(agreement) > LOOSE:
             odd = not 0.06 < ratio < 3.0
             return f"energies change by about {ratio:.1g} times the work against the forces{_guess(ratio, 2)}" * odd
-    distance = _distance(both) if len(both) >= 2 * FEW else None
-    if distance is None or RANGE[0] < distance < RANGE[1]:
+    if len(both) < 2 * FEW:
         return ""
-    how, ratio = "much" if distance > RANGE[1] else "little", distance / USUAL
-    return f"energies vary too {how} for the forces, by {ratio:.1g} times the usual{_guess(ratio, 2)}"
+    spread, rest = _distances(both)
+    if not 0 < spread < RANGE[0] and not rest > RANGE[1]:
+        return ""
+    much = "much for the forces: energies in kcal/mol or kJ/mol, or forces in hartree/bohr?"
+    little = "little for the forces: energies in hartree, or forces in kcal/mol/angstrom?"
+    return f"energies vary too {much if rest > RANGE[1] else little}"
 
 
 def remote(ratio: float, n_atoms: int) -> str:
     """What is odd about atoms whose closest pair is ``ratio`` times the sum of its covalent radii apart."""
-    if ratio < FAR or n_atoms < 2:
+    if not ratio >= FAR or n_atoms < 2:  # not a number where a radius is not known
         return ""
     least = f"{ratio:.2g} times" if ratio < np.inf else "far more than"
     return f"all atoms are at least {least} the length of a bond apart: coordinates in bohr?"
@@ -78,16 +81,16 @@ def _step(a: Frame, b: Frame) -> tuple[float, float]:
     return float(work), float(b.labels["energy"] - a.labels["energy"])
 
 
-def _distance(frames: list[Frame]) -> float | None:
-    """Angstrom: the spread of energies that forces and volume do not explain, over sqrt(atoms) and mean force."""
+def _distances(frames: list[Frame]) -> tuple[float, float]:
+    """The spread of energies, and of what forces and volume leave of it, over sqrt(atoms) and mean force, angstrom."""
     n = len(frames[0].structure.types)
     energy = np.array([f.labels["energy"] for f in frames])
     square = np.array([np.mean(f.labels["force"] ** 2) for f in frames])
     volume = [1.0 if f.structure.cell is None else abs(np.linalg.det(f.structure.cell)) for f in frames]
     known = np.column_stack([np.ones(len(frames)), square, volume])
     rest = energy - known @ np.linalg.lstsq(known, energy)[0]
-    force = np.sqrt(square.mean())
-    return float(rest.std() / np.sqrt(n) / force) if force > 0 and np.ptp(energy) > 0 else None
+    unit = np.sqrt(n * square.mean())
+    return (float(energy.std() / unit), float(rest.std() / unit)) if unit > 0 else (0.0, 0.0)
 
 
 def _guess(ratio: float, factor: float) -> str:

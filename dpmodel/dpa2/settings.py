@@ -218,6 +218,11 @@ class DPA2Settings(Settings):
         return [(block.cutoff, block.nsel, block.nsel_path) for block in self.block_settings.values()]
 
     @property
+    def increasing(self) -> list[tuple[str, str]]:
+        """Paths of selections of which the second one has to be the larger."""
+        return [("repformer.nsel", "repinit.nsel")]
+
+    @property
     def nsel_meaning(self) -> str:
         """Which neighbors are taken, in words."""
         return "the nsel nearest" if self.truncate else "all within the cutoffs (nsel only normalizes)"

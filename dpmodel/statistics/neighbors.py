@@ -52,12 +52,19 @@ def neighbor_statistics(
 
 
 def resolve_auto_nsel(settings: ModelSettings, found: NeighborStatistics) -> ModelSettings:
-    """``settings`` with a number for every selection that is "auto"; raises SettingError if they then do not fit."""
+    """``settings`` with a number for every selection that is "auto"; raises SettingError if they then do not fit.
+
+    Where a number has to be larger than another one, "auto" makes it so also if an atom has no more neighbors.
+    """
+    given = {path: nsel for _, nsel, path in settings.descriptor.selections}
+    chosen = {p: automatic(found.most[c], n) if isinstance(n, str) else n for c, n, p in settings.descriptor.selections}
+    for fewer, more in settings.descriptor.increasing:
+        if isinstance(given[more], str) and chosen[more] <= chosen[fewer] < chosen[more] + 4:
+            chosen[more] = 4 * (chosen[fewer] // 4 + 1)
     data = settings.model_dump()
-    for cutoff, nsel, path in settings.descriptor.selections:
-        if isinstance(nsel, str):
-            section, name = path.split(".")
-            data["descriptor"][section][name] = automatic(found.most[cutoff], nsel)
+    for path, nsel in chosen.items():
+        section, name = path.split(".")
+        data["descriptor"][section][name] = nsel
     return ModelSettings.read(data, "model")
 
 
@@ -65,6 +72,14 @@ def automatic(most: int, nsel: str) -> int:
     """The number that "auto" or "auto:f" stands for: f times the largest number, up to a multiple of four."""
     factor = float(nsel.partition(":")[2] or 1.1)
     return max(4, 4 * ((int(most * factor) + 3) // 4))
+
+
+def no_neighbors(found: NeighborStatistics) -> str:
+    """One sentence if no atom has a neighbor within some cutoff, empty otherwise."""
+    empty = [cutoff for cutoff, most in found.most.items() if most == 0]
+    closest = f"the closest two are {found.shortest:.3g} apart" if found.shortest < np.inf else "nor beyond"
+    what = f"no atom of the training data has a neighbor within {max(empty, default=0.0):g} angstrom, {closest}"
+    return f"{what}: coordinates in bohr or nm, or a wrong cell?" if empty else ""
 
 
 def too_few(descriptor: DPA2Settings, found: NeighborStatistics) -> list[str]:

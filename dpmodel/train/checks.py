@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dpmodel.data.units import SAMPLE, doubts
 from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_folder, expect_free
-from dpmodel.statistics.neighbors import neighbor_statistics_of
+from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics_of, no_neighbors
 from dpmodel.train.batches import Batches
 from dpmodel.train.script import Script, Task
 from dpmodel.train.settings.run import CommonTraining
@@ -32,6 +33,17 @@ def expect_numbers(data: Mapping[str, Data]) -> None:
         for source in batches.sources:
             for i in source.frames:
                 neighbor_statistics_of(source.system, int(i), [NEAR])
+
+
+def tell_doubts(data: Mapping[str, Data], found: NeighborStatistics | None) -> None:
+    """Warn of units of the training data that cannot be."""
+    remarks = [no_neighbors(found)] if found is not None else []
+    for system in (source.system for d in data.values() for source in d.train.sources):
+        if {"energy", "force"} <= set(system.labels):
+            odd = doubts(system.frame(i) for i in range(min(len(system), SAMPLE)))
+            remarks += [f"{system.path}: {odd}"] if odd else []
+    for remark in filter(None, remarks):
+        warnings.warn(remark, UserWarning, stacklevel=2)
 
 
 def expect_labels(script: Script, data: Mapping[str, Data]) -> None:

@@ -10,7 +10,7 @@ from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.train.checkpoint import Checkpoint, latest, matching, read
-from dpmodel.train.checks import expect_labels, expect_numbers, expect_places, expect_widths
+from dpmodel.train.checks import expect_labels, expect_numbers, expect_places, expect_widths, tell_doubts
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
@@ -94,6 +94,7 @@ def prepare(
     script = settle(script, crowd)
     if crowd is not None:
         tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
+    tell_doubts(data, crowd)
     models = fresh_models(script, data, crowd, keep=keep and processes.rank == 0)
     if pretrained is not None:
         models = pretrained.models(models, data, engine)

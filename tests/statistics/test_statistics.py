@@ -15,7 +15,14 @@ from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.statistics.environment import statistics, with_statistics
-from dpmodel.statistics.neighbors import automatic, neighbor_statistics, resolve_auto_nsel, too_few
+from dpmodel.statistics.neighbors import (
+    NeighborStatistics,
+    automatic,
+    neighbor_statistics,
+    no_neighbors,
+    resolve_auto_nsel,
+    too_few,
+)
 from dpmodel.statistics.output import OutputSample, output_bias, output_statistics
 from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
@@ -114,6 +121,22 @@ def test_selection_from_data() -> None:
     assert d.repinit.nsel == automatic(found.most[d.repinit.rcut], "auto:1.5")
     assert d.repformer.nsel == automatic(found.most[d.repformer.rcut], "auto")
     assert not too_few(d, found)
+
+
+@pytest.mark.parametrize(("narrow", "expected"), [("auto", (8, 4)), (4, (8, 4)), (6, (8, 6)), (2, (4, 2))])
+def test_small_molecules_have_as_many_neighbors_within_both_cutoffs(narrow: Any, expected: tuple[int, int]) -> None:
+    data = case_settings("baseline").model_dump()
+    data["descriptor"]["repinit"]["nsel"], data["descriptor"]["repformer"]["nsel"] = "auto", narrow
+    settings = ModelSettings.read(data)
+    found = NeighborStatistics({cutoff: 2 for cutoff, _, _ in settings.descriptor.selections}, 0.96)
+    d = resolve_auto_nsel(settings, found).descriptor
+    assert (d.repinit.nsel, d.repformer.nsel) == expected
+
+
+@pytest.mark.parametrize(("most", "words"), [({4.0: 0, 5.0: 1}, "within 4 angstrom, the closest"), ({4.0: 3}, "")])
+def test_coordinates_that_leave_atoms_alone(most: dict[float, int], words: str) -> None:
+    assert words in no_neighbors(NeighborStatistics(most, 4.83))
+    assert bool(no_neighbors(NeighborStatistics(most, 4.83))) == bool(words)
 
 
 def test_selections_that_do_not_fit_each_other() -> None:
