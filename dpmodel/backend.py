@@ -12,7 +12,7 @@ import numpy as np
 
 from dpmodel.errors import BackendError
 from dpmodel.execution import Exchange, Execution
-from dpmodel.xp import Array
+from dpmodel.xp import Array, shape, with_adjoint
 
 GROUP = "dpmodel.backends"
 EXTRAS = {"torch": "torch", "jax": "jax", "paddle": "paddle"}  # backends of ours that need a framework
@@ -107,6 +107,20 @@ class Alone:
 
     def sum(self, x: Array) -> Array:
         return x
+
+
+def linear_exchange(outside: Callable[..., Array], forward: Transfer, adjoint: Transfer) -> Exchange:
+    """The exchange of ``Engine.exchange``, which may be differentiated any number of times.
+
+    ``outside(function, x, count)`` is ``function(x, count)`` of an array of the library, computed by NumPy.
+    """
+
+    def exchange(x: Array, count: int) -> Array:
+        rows = shape(x)[0]
+        back = linear_exchange(outside, adjoint, forward)
+        return with_adjoint(lambda x: outside(forward, x, count), lambda _, slope, x: (back(slope, rows),))(x)
+
+    return exchange
 
 
 class Backend(Protocol):

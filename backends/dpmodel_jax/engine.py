@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dpmodel.backend import AdamRule, Transfer
+from dpmodel.backend import AdamRule, Transfer, linear_exchange
 from dpmodel.errors import BackendError
 from dpmodel.execution import Exchange, Execution, Rows
 from dpmodel.xp import Array
@@ -88,18 +88,7 @@ class Engine:
         return jax.checkpoint(function)
 
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
-        @partial(jax.custom_vjp, nondiff_argnums=(1,))
-        def exchanged(x: jax.Array, count: int) -> jax.Array:
-            return outside(forward, x, count)
-
-        def remember(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-            return exchanged(x, count), x[:, :0]  # the number of rows
-
-        def back(count: int, empty: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
-            return (outside(adjoint, slope, len(empty)),)
-
-        exchanged.defvjp(remember, back)
-        return exchanged
+        return linear_exchange(outside, forward, adjoint)
 
     def run(self, slope: bool) -> Execution:
         del slope  # what is never differentiated is never recomputed

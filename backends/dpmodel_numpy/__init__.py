@@ -12,11 +12,10 @@ import autograd.numpy  # noqa: F401  (gives NumPy's functions their derivatives)
 import numpy as np
 from autograd.builtins import tuple as boxed_tuple
 from autograd.core import make_vjp
-from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import isbox
 
-from dpmodel.backend import AdamRule, Alone, Transfer
+from dpmodel.backend import AdamRule, Alone, Transfer, linear_exchange
 from dpmodel.errors import BackendError
 from dpmodel.execution import Exchange, Execution
 from dpmodel.xp import map_arrays, register_namespace
@@ -73,7 +72,7 @@ class Engine:
         return function
 
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
-        return lambda x, count: _exchanged(x, count, forward, adjoint)
+        return linear_exchange(lambda function, x, count: function(x, count), forward, adjoint)
 
     def run(self, slope: bool) -> Execution:
         # so many atoms' pair features fit the cache of a processor; a derivative spends its time on calls
@@ -81,15 +80,6 @@ class Engine:
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)
-
-
-@primitive
-def _exchanged(x: np.ndarray, count: int, forward: Transfer, adjoint: Transfer) -> np.ndarray:
-    del adjoint
-    return forward(x, count)
-
-
-defvjp(_exchanged, lambda _, x, count, forward, adjoint: lambda slope: adjoint(slope, len(x)), argnums=(0,))
 
 
 class NumpyBackend:

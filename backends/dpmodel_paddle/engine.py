@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dpmodel.backend import AdamRule, Transfer
+from dpmodel.backend import AdamRule, Transfer, linear_exchange
 from dpmodel.errors import BackendError
 from dpmodel.execution import Exchange, Execution
 from dpmodel_paddle.arrays import to_numpy, to_tensor
@@ -49,17 +49,7 @@ class Engine:
             raise BackendError("a static program of Paddle cannot exchange with other processes: leave compile out")
         native = self.native
 
-        class Exchanged(paddle.autograd.PyLayer):
-            @staticmethod
-            def forward(ctx: Any, x: Array, count: int) -> Array:
-                ctx.rows = len(x)
-                return native(forward(to_numpy(x), count))
-
-            @staticmethod
-            def backward(ctx: Any, slope: Array) -> Array:
-                return native(adjoint(to_numpy(slope), ctx.rows))
-
-        return Exchanged.apply
+        return linear_exchange(lambda function, x, count: native(function(to_numpy(x), count)), forward, adjoint)
 
     def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from dpmodel.backend import AdamRule, Transfer
+from dpmodel.backend import AdamRule, Transfer, linear_exchange
 from dpmodel.errors import BackendError
 from dpmodel.execution import Exchange, Execution, Rows, even
 from dpmodel_torch.arrays import to_numpy, to_tensor
@@ -87,17 +87,10 @@ class Engine:
             raise BackendError("torch.compile cannot compile an exchange between processes: leave compile out")
         device = self._device
 
-        class Exchanged(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, x: Tensor, count: int) -> Tensor:
-                ctx.rows = len(x)
-                return to_tensor(forward(to_numpy(x), count), device)
+        def outside(function: Transfer, x: Tensor, count: int) -> Tensor:
+            return to_tensor(function(to_numpy(x), count), device)
 
-            @staticmethod
-            def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-                return to_tensor(adjoint(to_numpy(slope), ctx.rows), device), None
-
-        return Exchanged.apply
+        return linear_exchange(outside, forward, adjoint)
 
     def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:
