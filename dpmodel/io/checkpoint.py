@@ -6,7 +6,7 @@ whose name follows from the place by one table.
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,20 +140,29 @@ def heads(model_params: Any) -> dict[str, Any]:
 
 
 def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
-    """The name and settings of ``head``, which may be an alias and may be left out if there is only one."""
+    """The name and settings of ``head``: by ``head_called``, and left out the only one, or the one called "Default"."""
     branches = heads(model_params)
     if head is None and len(branches) == 1:
         return next(iter(branches.items()))
-    for name, settings in branches.items():
-        aliases = settings.get("model_branch_alias") if isinstance(settings, dict) else None
-        if head is not None and head in (name, *(aliases if isinstance(aliases, list) else ())):
-            return name, settings
+    aliases = {name: s.get("model_branch_alias") if isinstance(s, dict) else None for name, s in branches.items()}
+    listed = {name: [str(a) for a in also] if isinstance(also, list) else [] for name, also in aliases.items()}
+    name = head_called(ONLY if head is None else head, listed)
+    if name is not None:
+        return name, branches[name]
     shown = list(branches)[:MANY]
     if not shown:
         raise FileError(f"{file}: expected models in model_dict, found none")
     what = "which was not chosen: give --head NAME" if head is None else f"not {head!r}{nearest(head, shown)}"
     more = f" and {len(branches) - MANY} more" if len(branches) > MANY else ""
     raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, shown))}{more}, {what}")
+
+
+def head_called(wanted: str, aliases: Mapping[str, Sequence[str]]) -> str | None:
+    """Which head has the name ``wanted`` or, by ``aliases``, another one: as it is spelt, or regardless of case."""
+    called = [(name, other) for name, also in aliases.items() for other in (name, *also)]
+    exact = [name for name, other in called if other == wanted]
+    close = dict.fromkeys(name for name, other in called if other.lower() == wanted.lower())
+    return exact[0] if exact else next(iter(close)) if len(close) == 1 else None
 
 
 def settings_of(branches: Mapping[str, Any], name: str, file: str) -> ModelSettings:

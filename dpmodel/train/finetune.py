@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dpmodel.edit.type_map import transplanted
 from dpmodel.errors import FileError, SettingError
+from dpmodel.io.checkpoint import head_called
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
@@ -49,10 +50,10 @@ def _of_several(task: str, head: str | None, models: Mapping[str, ModelFile], pa
 
 
 def find_branch(models: Mapping[str, ModelFile], wanted: str, path: str) -> str:
-    """The branch called ``wanted``, by its name or one of its aliases."""
-    for name, file in models.items():
-        if wanted in (name, *file.settings.model_branch_alias):
-            return name
+    """The branch called ``wanted``, by its name or one of its aliases, regardless of case."""
+    name = head_called(wanted, {name: file.settings.model_branch_alias for name, file in models.items()})
+    if name is not None:
+        return name
     raise FileError(f"{path}: expected a branch {wanted!r}, found {', '.join(map(repr, models))} (RANDOM: a new head)")
 
 

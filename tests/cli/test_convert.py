@@ -1,6 +1,7 @@
 """From model file to model file: convert, change-type-map, change-bias, diff, show."""
 
 import json
+import re
 import os
 from dataclasses import replace
 from itertools import product
@@ -129,7 +130,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.
     ("source", "head", "message"),
     [
         (HEADS, None, "expected one of the heads 'A', 'B', which was not chosen: give --head NAME"),
-        (HEADS, "b", "expected one of the heads 'A', 'B', not 'b'; did you mean 'B'?"),
+        (HEADS, "b1", "expected one of the heads 'A', 'B', not 'b1'; did you mean 'B'?"),
         (TRAINED / "model.ckpt-300.pt", "defaults", "heads 'Default', not 'defaults'; did you mean 'Default'?"),
         (SINGLE, "A", "expected a multi-task checkpoint (.pt) to choose head 'A' from"),
     ],
@@ -256,10 +257,12 @@ def test_show_tells_of_averaged_parameters(command: Command, tmp_path: Path) -> 
 def test_show_lists_the_heads(command: Command) -> None:
     result = command("show", HEADS)
     assert result.code == 0, result.err
+    assert "2 models of O, H" in result.out
     for name in "AB":
-        assert f"head {name}: ener model of O, H" in result.out
+        assert re.search(rf"^  {name} +ener ", result.out, flags=re.MULTILINE)
         assert command("show", HEADS, "--head", name).code == 0
-    assert "did you mean 'A'?" in command.refuses("show", HEADS, "--head", "a")
+        assert command("show", HEADS, "--head", name.lower()).code == 0
+    assert "did you mean 'A'?" in command.refuses("show", HEADS, "--head", "a1")
 
 
 def test_diff(command: Command) -> None:
