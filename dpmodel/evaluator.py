@@ -10,11 +10,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from dpmodel.backend import Engine
-from dpmodel.data.bins import binned
 from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.images import explicit_images
 from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
 from dpmodel.data.structure import Structure
+from dpmodel.dpa2.bins import binned
 from dpmodel.errors import InputError
 from dpmodel.execution import Exchange, Execution
 from dpmodel.graph import Graph, Selection

@@ -59,10 +59,10 @@ class Execution:
     the identity in one process, the halo exchange under a parallel simulation engine.
     ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
     are no more than ``remember`` atoms.
-    ``bins``: how many atoms to treat in arrays of which widths, in the order of their counts of repformer neighbors
-    (``dpmodel.data.bins``); none: all in arrays as wide as they come.
+    ``bins``: how many atoms to treat in arrays of which widths, in the order of their counts of neighbors
+    (``dpmodel.dpa2.bins``); none: all in arrays as wide as they come.
     ``most_bins``: how many bins are worth while.
-    ``observe``: sees intermediate results by name ("repinit", "repformer.0.g1", ...).
+    ``observe``: sees intermediate results by name ("g1", "rot_mat", ...).
     """
 
     group: int | None = None

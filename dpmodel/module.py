@@ -13,7 +13,7 @@ loading, dtype casts and checkpoint surgery.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 from dpmodel.xp import Array
@@ -43,20 +43,31 @@ def module(cls: type[T]) -> type[T]:
     return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
 
-def arrays(m: Any, prefix: str = "") -> Iterator[tuple[str, Array, Mapping[str, Any]]]:
-    """Walk the arrays of ``m``: ``("fitting.layers.0.weight", array, metadata)``."""
+def is_part(f: Field[Any], value: Any) -> bool:
+    """Whether the field ``f`` with ``value`` holds arrays or modules, rather than a setting."""
+    if "dims" in f.metadata:
+        return value is not None
+    return is_module(value) or (isinstance(value, tuple) and bool(value) and is_module(value[0]))
+
+
+def walk(m: Any, prefix: str = "") -> Iterator[tuple[str, Array, Field[Any], Any]]:
+    """Every array in ``m``: its path, the array, its field and the module that holds it."""
     for f in fields(m):
-        value, path = getattr(m, f.name), f"{prefix}{f.name}"
-        if "dims" in f.metadata:
-            if isinstance(value, tuple):
-                yield from ((f"{path}.{i}", member, f.metadata) for i, member in enumerate(value))
-            elif value is not None:
-                yield path, value, f.metadata
-        elif is_module(value):
-            yield from arrays(value, f"{path}.")
-        elif isinstance(value, tuple) and value and is_module(value[0]):
-            for i, child in enumerate(value):
-                yield from arrays(child, f"{path}.{i}.")
+        value = getattr(m, f.name)
+        if not is_part(f, value):
+            continue
+        members = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for i, member in members:
+            path = f"{prefix}{f.name}" if i is None else f"{prefix}{f.name}.{i}"
+            if is_module(member):
+                yield from walk(member, f"{path}.")
+            else:
+                yield path, member, f, m
+
+
+def arrays(m: Any) -> Iterator[tuple[str, Array, Mapping[str, Any]]]:
+    """Walk the arrays of ``m``: ``("fitting.layers.0.weight", array, metadata)``."""
+    return ((path, value, f.metadata) for path, value, f, _ in walk(m))
 
 
 def state(m: Any) -> State:
@@ -75,40 +86,37 @@ class Rebuilder:
     def __init__(self, m: Any, prefix: str = "") -> None:
         self.cls: type = type(m)
         self.settings: dict[str, Any] = {}
-        self.paths: dict[str, str] = {}
-        self.path_lists: dict[str, list[str]] = {}
-        self.children: dict[str, Rebuilder] = {}
-        self.lists: dict[str, list[Rebuilder]] = {}
+        self.parts: dict[str, Part] = {}
         for f in fields(m):
             value, path = getattr(m, f.name), f"{prefix}{f.name}"
-            if "dims" in f.metadata and isinstance(value, tuple):
-                self.path_lists[f.name] = [f"{path}.{i}" for i in range(len(value))]
-            elif "dims" in f.metadata and value is not None:
-                self.paths[f.name] = path
-            elif is_module(value):
-                self.children[f.name] = Rebuilder(value, f"{path}.")
-            elif isinstance(value, tuple) and value and is_module(value[0]):
-                self.lists[f.name] = [Rebuilder(child, f"{path}.{i}.") for i, child in enumerate(value)]
-            else:
+            if not is_part(f, value):
                 self.settings[f.name] = value
+            elif isinstance(value, tuple):
+                self.parts[f.name] = tuple([_part(member, f"{path}.{i}") for i, member in enumerate(value)])
+            else:
+                self.parts[f.name] = _part(value, path)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Rebuilder) and vars(self) == vars(other))
 
     def __hash__(self) -> int:
-        return hash((self.cls, *self.settings.items(), *self.paths.values(), *self.children))
+        return hash((self.cls, *self.settings.items(), *self.parts))
 
     def __call__(self, source: Mapping[str, Array]) -> Any:
-        new = dict(self.settings)
-        for name, path in self.paths.items():
-            new[name] = source[path]
-        for name, paths in self.path_lists.items():
-            new[name] = tuple([source[path] for path in paths])
-        for name, child in self.children.items():
-            new[name] = child(source)
-        for name, members in self.lists.items():
-            new[name] = tuple([member(source) for member in members])
-        return self.cls(**new)
+        return self.cls(**self.settings, **{name: _filled(part, source) for name, part in self.parts.items()})
+
+
+Part = str | Rebuilder | tuple[Any, ...]  # the path of an array, a module, or several of either
+
+
+def _part(value: Any, path: str) -> Part:
+    return Rebuilder(value, f"{path}.") if is_module(value) else path
+
+
+def _filled(part: Part, source: Mapping[str, Array]) -> Any:
+    if isinstance(part, str):
+        return source[part]
+    return tuple([_filled(member, source) for member in part]) if isinstance(part, tuple) else part(source)
 
 
 def convert(m: T, function: Callable[[Array], Array]) -> T:
@@ -116,25 +124,8 @@ def convert(m: T, function: Callable[[Array], Array]) -> T:
     return Rebuilder(m)({path: function(value) for path, value in state(m).items()})
 
 
-def expected_shapes(m: Any, prefix: str = "") -> Iterator[tuple[str, Array, tuple[int, ...], str]]:
+def expected_shapes(m: Any) -> Iterator[tuple[str, Array, tuple[int, ...], str]]:
     """``(path, array, the shape its class declares, that shape in words)`` for every array of ``m``."""
-    for f in fields(m):
-        value, path = getattr(m, f.name), f"{prefix}{f.name}"
-        if "dims" in f.metadata:
-            want = tuple(int(d) if d.isdigit() else getattr(m, d) for d in f.metadata["dims"])
-            words = "(" + ", ".join(f.metadata["dims"]) + ")"
-            members = [(f"{path}.{i}", v) for i, v in enumerate(value)] if isinstance(value, tuple) else [(path, value)]
-            yield from ((p, v, want, words) for p, v in members if v is not None)
-            continue
-        children = [(path, value)] if is_module(value) else []
-        if isinstance(value, tuple):
-            children = [(f"{path}.{i}", v) for i, v in enumerate(value) if is_module(v)]
-        for child_path, child in children:
-            yield from expected_shapes(child, f"{child_path}.")
-
-
-def check_shapes(m: Any) -> None:
-    """Raise ValueError where an array disagrees with the shape its class declares."""
-    for path, value, want, words in expected_shapes(m):
-        if tuple(value.shape) != want:
-            raise ValueError(f"{path} should have shape {words} = {want}, got {tuple(value.shape)}")
+    for path, value, f, owner in walk(m):
+        dims = f.metadata["dims"]
+        yield path, value, tuple(int(d) if d.isdigit() else getattr(owner, d) for d in dims), f"({', '.join(dims)})"

@@ -15,6 +15,7 @@ from dpmodel.data.structure import Structure, from_ase, per_frame, structures
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.bias import change_bias as rebiased
 from dpmodel.edit.compression import compress as tabulate
+from dpmodel.edit.precision import with_precision
 from dpmodel.edit.type_map import change_type_map as retyped
 from dpmodel.edit.verified_save import write_checked
 from dpmodel.errors import DpmodelError, InputError
@@ -24,7 +25,6 @@ from dpmodel.io.model import read_model
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
-from dpmodel.module import Rebuilder, state
 from dpmodel.statistics.environment import statistics, with_statistics
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def create(
 def compress(
     potential: "Potential", *, min_pair_distance: float | None = None, step: float = 0.01, extrapolate: float = 5.0
 ) -> "Potential":
-    """``potential`` with tables instead of its embedding networks (``repinit.tebd_input_mode: strip`` only).
+    """``potential`` with tables instead of its embedding networks (of models with ``tebd_input_mode: strip``).
 
     Parameters
     ----------
@@ -162,25 +162,6 @@ def change_bias(
     """
     file = rebiased(potential.file, potential.engine, energies=energies, systems=systems)
     return Potential(file, potential.engine, strict=potential.strict)
-
-
-def with_precision(file: ModelFile, precision: str) -> ModelFile:
-    """The same model with its networks in another precision; biases of atoms stay float64."""
-    data = file.settings.model_dump()
-    data["descriptor"]["precision"] = data["fitting_net"]["precision"] = precision
-    settings = ModelSettings.read(data, "model")
-    mould = state(build(settings, seed=None))
-    dtypes: dict[str, np.dtype[Any]] = {path: value.dtype for path, value in mould.items()}
-    in_tables = dtypes["descriptor.repinit.near.mean"]
-
-    def cast(path: str, value: np.ndarray) -> np.ndarray:
-        if path.endswith("type_embedding.features"):  # known to every precision
-            return mould[path]
-        return value.astype(dtypes.get(path, in_tables), copy=False)
-
-    with np.errstate(over="ignore"):  # infinite numbers are refused where a model is written
-        arrays = {path: cast(path, value) for path, value in state(file.model).items()}
-    return file.changed(settings, Rebuilder(file.model)(arrays))
 
 
 class Potential:

@@ -16,6 +16,7 @@ import dpmodel.dpa2.repinit as repinit
 import dpmodel.ops.attention as attention
 import dpmodel.ops.geometry as geometry
 from dpmodel.backend import Engine, backend, installed
+from dpmodel.data.samples import example
 from dpmodel.dpa2.local_attention import LocalAttention
 from dpmodel.dpa2.lower import graph_of_lists
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots
@@ -29,7 +30,6 @@ from dpmodel.settings import Settings
 from dpmodel.testing import OPTIONS, check_backend, check_callable
 from dpmodel.testing.cases import Case
 from dpmodel.testing.options import Space, section
-from dpmodel.testing.structures import example
 from dpmodel.xp import namespace
 
 # --- what is right ---

@@ -29,13 +29,14 @@ from dpmodel.cli.frames import read_structures
 from dpmodel.cli.options import Head, Index, Json, Model
 from dpmodel.cli.precision import PRECISIONS, PrecisionReport, compare_precision
 from dpmodel.data.elements import masses_of
+from dpmodel.data.samples import asked, example
 from dpmodel.data.structure import Structure
+from dpmodel.edit.precision import with_precision
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import BackendError, InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
-from dpmodel.potential import Potential, with_precision
-from dpmodel.testing.structures import asked, example
+from dpmodel.potential import Potential
 
 Arrays = dict[str, np.ndarray]
 

@@ -13,6 +13,7 @@ import typer
 
 from dpmodel.backend import backend as find_backend
 from dpmodel.cli.options import Backend, Force, Head, Model, told
+from dpmodel.data.samples import example
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.compression import compress
@@ -22,7 +23,6 @@ from dpmodel.errors import DpmodelError, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.statistics.neighbors import neighbor_statistics
-from dpmodel.testing.structures import example
 from dpmodel.train.script import load_script
 
 SAMPLES = 4  # frames of the training data to try the tables on

@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 
 from dpmodel.cli.options import Force, Head, Model, Output, Precision, told
+from dpmodel.edit.precision import with_precision
 from dpmodel.edit.verified_save import expect_target, write_checked
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.model import read_model
-from dpmodel.potential import with_precision
 
 
 def main(

@@ -8,6 +8,8 @@ from dpmodel.graph import Graph
 from dpmodel.ops.arrays import gather
 from dpmodel.xp import Array, like, namespace, shape
 
+PAIRS = "repformer"  # the block of which g2, h2 and the switch of a description are
+
 
 class Neighborhood(NamedTuple):
     """Rows of a graph for one block; every field has the centers first, so that groups of atoms are slices."""
@@ -41,7 +43,7 @@ class Parts:
         self._graph, self._vectors, self._bins = graph, vectors, bins
         if bins:
             xp = namespace(graph.neighbors)
-            counts = xp.sum(xp.astype(graph.blocks["repformer"], graph.neighbors.dtype), axis=1)
+            counts = xp.sum(xp.astype(graph.blocks[PAIRS], graph.neighbors.dtype), axis=1)
             order = xp.argsort(counts, stable=True)
             self._back = xp.argsort(order, stable=True)
             stops = [sum(b.size for b in bins[: i + 1]) for i in range(len(bins))]

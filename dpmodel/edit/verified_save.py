@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dpmodel.backend import backend
+from dpmodel.data.samples import asked, mixture
 from dpmodel.errors import FileError, InputError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
@@ -14,7 +15,6 @@ from dpmodel.io.files import expect_free, staged
 from dpmodel.io.model import expect_writable, read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
-from dpmodel.testing.structures import asked, mixture
 
 Arrays = dict[str, np.ndarray]
 

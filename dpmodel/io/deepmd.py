@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from dpmodel.dpa2.layout import ENTRIES, extensions, layer_count
-from dpmodel.dpa2.repinit import EnvironmentEmbedding
 from dpmodel.dpa2.tables import with_embeddings
 from dpmodel.errors import FileError
 from dpmodel.io.metadata import distance_entries, extras_of, shortest_distance
@@ -145,14 +144,14 @@ def _entries_of_tables(descriptor: Mapping[str, Any]) -> Tables:
 def with_tables(model: Model, tables: Tables, reader: Reader) -> Model:
     """``model`` with room for the ``tables`` of a compressed descriptor (specification/compression.md 7)."""
 
-    def changed(name: str, block: Any) -> EnvironmentEmbedding:
+    def changed(name: str, block: Any) -> Any:
         return tabulated(block.near, *tables[name], reader) if name in tables else block.near
 
     return replace(model, descriptor=with_embeddings(model.descriptor, changed)) if tables else model
 
 
-def tabulated(near: EnvironmentEmbedding, place: str, entry: Any, reader: Reader) -> EnvironmentEmbedding:
-    """``near`` with room for tables as large as those in ``entry``."""
+def tabulated(near: Any, place: str, entry: Any, reader: Reader) -> Any:
+    """The embedding ``near`` with room for tables as large as those in ``entry``."""
     arrays = entry.get("@variables") if isinstance(entry, dict) else None
     if not isinstance(arrays, dict):
         reader.fail(f"{place}/@variables", "a mapping", arrays)

@@ -1,5 +1,7 @@
 """From settings to a model, and from a model's settings to the neighbors it wants."""
 
+from typing import Any
+
 import numpy as np
 
 from dpmodel.dpa2.build import build_descriptor
@@ -11,15 +13,15 @@ from dpmodel.nn import MLP
 from dpmodel.xp import Array
 
 
-def build(settings: ModelSettings, seed: int | None = 0) -> Model:
-    """The model that ``settings`` describe, with initial values drawn from ``seed``.
+def build(settings: ModelSettings, seed: int | None = 0, descriptor: Any = None) -> Model:
+    """The model that ``settings`` describe, with initial values drawn from ``seed``, or with another ``descriptor``.
 
     ``seed=None`` gives a mould: arrays of the right shapes with nothing in them, to read a file into.
     """
     draw = Initializer(seed)
     n_out = output_width(settings.fitting_net)
     return Model(
-        descriptor=build_descriptor(settings.descriptor, settings.type_map, draw("descriptor")),
+        descriptor=descriptor or build_descriptor(settings.descriptor, settings.type_map, draw("descriptor")),
         fitting=build_fitting(settings, draw("fitting")),
         out_bias=draw("out_bias").full((settings.n_types, n_out), 0.0),
         out_std=draw("out_std").full((settings.n_types, n_out), 1.0),

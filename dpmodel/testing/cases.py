@@ -42,8 +42,10 @@ class Case:
             stem = path.rstrip(".0123456789")
             draw = next((draw for end, draw in RANDOM.items() if f".{stem}".endswith(end)), None)
             arrays[path] = value if draw is None else draw(random, value).astype(value.dtype)
-            if path.endswith("mean") and not _has_mean(path, settings):
-                arrays[path] = np.zeros_like(value)
+        for block in settings.descriptor.block_settings.values():
+            if not block.has_mean:
+                path = f"descriptor.{block.statistics}.mean"
+                arrays[path] = np.zeros_like(arrays[path])
         return ModelFile(settings, Rebuilder(model)(arrays))
 
     @cached_property
@@ -84,11 +86,6 @@ class Case:
     def is_single(self) -> bool:
         """Whether some of it is computed in single precision."""
         return "float32" in (self.settings.descriptor.dtype, self.settings.fitting_net.dtype)
-
-
-def _has_mean(path: str, settings: ModelSettings) -> bool:
-    d = settings.descriptor
-    return not (d.repformer if "repformer" in path else d.repinit).set_davg_zero
 
 
 def _normal(mean: float, std: float) -> Callable[[np.random.Generator, Array], Array]:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from dpmodel.backend import Engine, backend
+from dpmodel.dpa2.options import EXTENSIONS
 from dpmodel.io.model import write_model
 from dpmodel.testing.cases import Case
-from dpmodel.testing.options import EXTENSIONS, OPTIONS, Row, Space
+from dpmodel.testing.options import OPTIONS, Row, Space
 from dpmodel.testing.report import Outcome, Report
 from dpmodel.testing.structures import Extended, extended
 from dpmodel.testing.terms import DERIVED, Difference, OnEngine, Terms, differences
@@ -105,8 +106,8 @@ def check_callable(
           (nf, nloc, nsel, 3), ``sw`` (nf, nloc, nsel);
         - ``atom_energy`` (nf, nloc), ``energy`` (nf,), eV, ``force`` (nf, nloc, 3) or ``extended_force``
           (nf, nall, 3), eV/angstrom, ``virial`` (nf, 3, 3), eV;
-        - intermediate results by the names in a report of ``check_backend``, such as ``repformer.1.g1``
-          (nf, nloc, d): the more there are, the closer the report comes to a mistake.
+        - intermediate results (nf, nloc, d) by the names in a report of ``check_backend``: the more there are, the
+          closer the report comes to a mistake.
     name : str
         Of the implementation, for the report.
     suffix : str

@@ -8,7 +8,8 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.data.padding import pad_graph, pad_rows
-from dpmodel.dpa2.neighborhood import neighborhood
+from dpmodel.dpa2 import options as dpa2
+from dpmodel.dpa2.neighborhood import PAIRS, neighborhood
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model.model import Model
@@ -22,17 +23,7 @@ Terms = dict[str, Array]  # centers of all frames first, or frames for energy an
 DERIVED = ("energy", "atom_energy", "force", "virial", "atom_virial")
 ROUNDINGS = 10.0  # a difference is no mistake while it is below this many times what rounding explains
 FLOOR = 1e-3  # numbers smaller than this, in the unit of their term, are compared as if they were this large
-MEANINGS = {
-    "type_embedding": "what is known of each type (docs/specification/descriptor.md 4)",
-    "rows": "normalized environment rows (docs/specification/descriptor.md 3)",
-    "switch": "switch of each neighbor (docs/specification/descriptor.md 3)",
-    "repinit": "output of the repinit block (docs/specification/descriptor.md 5)",
-    "three_body": "output of the three-body block (docs/specification/descriptor.md 7)",
-    "g1": "single-atom representation (docs/specification/descriptor.md 9.2)",
-    "g2": "pair representation (docs/specification/descriptor.md 9)",
-    "h2": "directions of pairs (docs/specification/descriptor.md 9)",
-    "rot_mat": "moment of h2 and g2 after the last layer (docs/specification/descriptor.md 10)",
-    "descriptor": "the descriptor (docs/specification/descriptor.md 10)",
+MEANINGS = dpa2.MEANINGS | {
     "atomic": "output of each atom, with its bias (docs/specification/model.md 3, 5)",
     "atom_output": "output of each atom, zero where excluded (docs/specification/model.md 3)",
     "atom_energy": "energy of each atom, eV",
@@ -46,8 +37,8 @@ MEANINGS = {
 def meaning(term: str) -> str:
     """What a term is, in words."""
     *block, name = term.split(".")
-    if block[:1] == ["repformer"] and len(block) == 2:
-        return f"{MEANINGS[name]} before repformer layer {block[1]}"
+    if len(block) == 2:
+        return f"{MEANINGS[name]} before {block[0]} layer {block[1]}"
     return MEANINGS.get(name, "") + (f" in {block[0]}" if block else "")
 
 
@@ -166,7 +157,7 @@ def meaningful(term: str, reference: Array, case: Case) -> Array:
         matters[graph.types[: len(reference)] == case.settings.n_types] = False
     if name in ("rows", "switch", "g2", "h2"):
         first = term.split(".")[0]
-        occupied = graph.blocks[first if first in graph.blocks else "repformer"]
+        occupied = graph.blocks[first if first in graph.blocks else PAIRS]
         matters[:, occupied.shape[1] :] = False  # the slot that stands for all empty ones
         matters[:, : occupied.shape[1]][~occupied] = False
     return matters

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dpmodel.data.samples import example
 from dpmodel.edit.compression import compress
 from dpmodel.io.model import read_model
 from dpmodel.potential import Potential
-from dpmodel.testing.structures import example
 from dpmodel_numpy import backend
 
 TRAINED = Path(__file__).parents[1] / "reference" / "trained"

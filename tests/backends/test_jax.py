@@ -12,12 +12,13 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.data.padding import pad_graph
+from dpmodel.edit.precision import with_precision
 from dpmodel.errors import BackendError, InputError
 from dpmodel.execution import Execution
 from dpmodel.model.predict import predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
-from dpmodel.potential import Potential, with_precision
+from dpmodel.potential import Potential
 from dpmodel.xp import detach, namespace
 from engines import CHOSEN, engine_of
 from random_models import graph_of, random_frames, random_model

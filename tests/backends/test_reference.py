@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import Engine
-from dpmodel.potential import Potential, with_precision
+from dpmodel.edit.precision import with_precision
+from dpmodel.potential import Potential
 from engines import engine_of, potential_of
 from reference_cases import ENERGY, HEADS, case
 

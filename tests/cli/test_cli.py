@@ -13,8 +13,8 @@ from ase.build import molecule
 
 import dpmodel
 from command_line import Command
+from dpmodel.data.samples import example
 from dpmodel.module import arrays
-from dpmodel.testing.structures import example
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 TRAINED = REFERENCE / "trained"

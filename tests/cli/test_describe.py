@@ -13,13 +13,13 @@ from ase.build import molecule
 import dpmodel
 from command_line import Command
 from dpmodel.backend import Engine
+from dpmodel.data.samples import example
 from dpmodel.evaluator import Evaluator
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import write_model
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
-from dpmodel.testing.structures import example
 from small_water import DESCRIPTOR, MODEL, write_system
 
 

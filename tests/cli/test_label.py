@@ -12,8 +12,8 @@ from ase.build import molecule
 
 import dpmodel
 from command_line import Command
+from dpmodel.data.samples import example
 from dpmodel.data.systems import System, find_systems
-from dpmodel.testing.structures import example
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MODEL = REFERENCE / "trained" / "single.dp"

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dpmodel.backend import Engine, backend
-from dpmodel.data.bins import binned
 from dpmodel.data.padding import pad_graph
+from dpmodel.dpa2.bins import binned
 from dpmodel.errors import BackendError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
 from dpmodel.execution import Execution

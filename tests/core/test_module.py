@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from dpmodel.module import (
     Rebuilder,
     arrays,
     buffer,
-    check_shapes,
     convert,
     expected_shapes,
     is_module,
@@ -90,11 +90,15 @@ def test_convert() -> None:
     assert {value.dtype for value in state(TREE).values()} == {np.dtype(np.float64)}
 
 
+def misfits(m: Any) -> dict[str, Any]:
+    """Arrays of another shape than their class declares: that, the declared one, and in words."""
+    return {path: (x.shape, want, words) for path, x, want, words in expected_shapes(m) if x.shape != want}
+
+
 def test_shapes() -> None:
-    check_shapes(TREE)
+    assert not misfits(TREE)
     wrong = Rebuilder(TREE)(state(TREE) | {"others.0.weight": np.zeros((3, 4))})
-    with pytest.raises(ValueError, match=r"others\.0\.weight should have shape \(n_in, 2\) = \(3, 2\), got \(3, 4\)"):
-        check_shapes(wrong)
+    assert misfits(wrong) == {"others.0.weight": ((3, 4), (3, 2), "(n_in, 2)")}
 
 
 @examples(25)
@@ -102,7 +106,7 @@ def test_shapes() -> None:
 def test_every_model_obeys(settings: ModelSettings) -> None:
     """Declared shapes are the true ones, every array is found, and settings are plain hashable values."""
     model = build(settings)
-    check_shapes(model)
+    assert not misfits(model)
     assert [path for path, *_ in expected_shapes(model)] == list(state(model))
     rebuilt = Rebuilder(model)(state(model))
     assert all(a is b for a, b in zip(state(rebuilt).values(), state(model).values(), strict=True))

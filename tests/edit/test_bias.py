@@ -9,6 +9,7 @@ import pytest
 
 import dpmodel
 from dpmodel.backend import Engine, backend
+from dpmodel.data.samples import mixture
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import Frame
 from dpmodel.edit.bias import with_fitted_bias
@@ -16,7 +17,6 @@ from dpmodel.errors import FileError, InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
-from dpmodel.testing.structures import mixture
 from random_models import random_model
 from small_water import MODEL, write_system
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import dpmodel
+from dpmodel.data.samples import example
 from dpmodel.edit.compression import compress
 from dpmodel.initializers import Initializer
 from dpmodel.io.model import read_model
 from dpmodel.nn import MLP
 from dpmodel.nn.tabulate import DERIVATIVES, network_jet, table
-from dpmodel.testing.structures import example
 
 TRAINED = Path(__file__).parents[1] / "reference" / "trained"
 

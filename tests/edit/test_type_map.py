@@ -10,6 +10,7 @@ import pytest
 
 import dpmodel
 from dpmodel.backend import backend
+from dpmodel.data.samples import asked, mixture
 from dpmodel.edit.compression import compress
 from dpmodel.edit.type_map import change_type_map
 from dpmodel.errors import FileError, InputError, SettingError
@@ -19,7 +20,6 @@ from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.potential import Potential
-from dpmodel.testing.structures import asked, mixture
 from random_models import random_model
 from small_water import MODEL
 from statistics_cases import case_frames, case_settings

@@ -9,6 +9,7 @@ import pytest
 from command_line import Command
 from dpmodel import load
 from dpmodel.backend import Engine
+from dpmodel.data.samples import mixture
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import Frame
 from dpmodel.edit.uncertainty import CHUNK, calibrate
@@ -18,7 +19,6 @@ from dpmodel.io.model import read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
 from dpmodel.statistics.rigidity import ENTRY, Rigidity
-from dpmodel.testing.structures import mixture
 from engines import engine_of
 from random_models import random_model
 from small_water import MODEL, write_system

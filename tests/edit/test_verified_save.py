@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from dpmodel.backend import backend
+from dpmodel.data.samples import mixture
 from dpmodel.edit import verified_save as guard
+from dpmodel.edit.precision import with_precision
 from dpmodel.edit.verified_save import write_checked
 from dpmodel.errors import FileError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
-from dpmodel.potential import Potential, with_precision
-from dpmodel.testing.structures import mixture
+from dpmodel.potential import Potential
 from random_models import random_model
 from reference_cases import HEADS, case
 from small_water import MODEL

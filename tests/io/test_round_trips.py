@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dpmodel.edit.compression import compress
+from dpmodel.edit.precision import with_precision
 from dpmodel.errors import FileError
 from dpmodel.evaluator import Evaluator
 from dpmodel.io.deepmd import ModelFile
@@ -19,7 +20,6 @@ from dpmodel.io.model import read_model, write_model
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, state
-from dpmodel.potential import with_precision
 from engines import CHOSEN, engine_of
 from random_models import random_model
 from reference_cases import EVERY, case

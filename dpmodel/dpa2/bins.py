@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from dpmodel.dpa2.neighborhood import PAIRS
 from dpmodel.execution import Bin, Execution
 from dpmodel.graph import Graph
 
@@ -15,9 +16,9 @@ def binned(execution: Execution, graph: Graph, step: int = 1) -> tuple[Bin, ...]
     """
     n = len(graph.neighbors)
     number = min(execution.most_bins, n // execution.group if execution.group else 1)
-    if number < 2:
+    if number < 2 or PAIRS not in graph.blocks:
         return ()
-    order = np.argsort(graph.blocks["repformer"].sum(axis=1), kind="stable")
+    order = np.argsort(graph.blocks[PAIRS].sum(axis=1), kind="stable")
     cuts = [i * n // number for i in range(number + 1)]
     ends = {name: _ends(mask)[order] for name, mask in graph.blocks.items()}
     return tuple(
