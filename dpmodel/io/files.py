@@ -3,13 +3,19 @@
 import codecs
 import contextlib
 import os
+import platform
 import secrets
+import shutil
+import signal
 import stat
+import sys
+import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dpmodel.errors import DpmodelError, FileError
+from dpmodel.errors import DpmodelError, FileError, printable
 
 _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
@@ -25,6 +31,9 @@ _SIGNATURES = {
     b"\xfd7zXZ": "an xz file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"\x7fELF": "a program or shared library",
+    b"- of Ulm": "a trajectory of ASE",
+    b"SQLite format 3": "an SQLite database (ASE's .db are)",
+    b"CDF": "a NetCDF file",
 }
 
 
@@ -129,28 +138,67 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         raise FileError(f"{path}: expected a folder, or a place where one can be made: {error.strerror}") from error
 
 
+def beside(target: Path) -> Path:
+    """A name in the folder of ``target`` for what is not finished yet; those of processes that died are removed."""
+    host = f".dpmodel-{zlib.crc32(platform.node().encode()):08x}-"
+    for left in target.parent.glob(f"{host}*-*"):
+        if not _is_alive(left.name.removeprefix(host).partition("-")[0]):
+            _remove(left)
+    return target.with_name(f"{host}{os.getpid()}-{secrets.token_hex(4)}{''.join(target.suffixes[-2:])[-20:]}")
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass  # of another user
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _ending_well() -> Iterator[None]:
+    """SIGTERM leaves the block as an exception does, rather than ending the process where it stands."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def staged(path: str | os.PathLike[str], overwrite: bool = True) -> Iterator[Path]:
-    """A name with the same suffix, whose file becomes ``path`` when the block ends well, and vanishes when it does not.
+    """A name with the same suffix; what is there becomes ``path`` if the block ends well, and vanishes if it does not.
 
     It is beside the target and then renamed: readers see the old file or the new one.  A link is followed, the mode of
     an existing file is kept.
     """
     target = expect_free(path, overwrite)
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name[-200:]}")
+    temporary = beside(target)
     try:
-        yield temporary
-        if expect_free(path, overwrite).exists():  # what was free may not be any more
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        temporary.replace(target)
-        _sync_folder(target.parent)
+        with _ending_well():
+            yield temporary
+            if expect_free(path, overwrite).exists():  # what was free may not be any more
+                temporary.chmod(target.stat().st_mode & 0o7777)
+            temporary.replace(target)
+            _sync_folder(target.parent)
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
     except FileError as error:  # nobody knows the temporary name
-        raise FileError(str(error).replace(str(temporary), os.fspath(path))) from None
+        raise FileError(str(error).replace(printable(str(temporary)), os.fspath(path))) from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextlib.contextmanager

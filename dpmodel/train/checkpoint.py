@@ -12,7 +12,7 @@ import numpy as np
 from dpmodel.errors import FileError
 from dpmodel.io.checkpoint import from_checkpoint, heads, tensors_and_settings, to_checkpoint
 from dpmodel.io.deepmd import ModelFile
-from dpmodel.io.files import damaged, replacing
+from dpmodel.io.files import beside, damaged, replacing
 from dpmodel.io.model import read_model
 from dpmodel.io.node import describe
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
@@ -109,7 +109,7 @@ class CheckpointManager:
     def _link(self, path: Path) -> None:
         """``<name>.pt``: a link where there can be links."""
         link = self._name.with_name(f"{self._name.name}{SUFFIX}")
-        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        fresh = beside(link)
         try:
             fresh.symlink_to(os.path.relpath(path, link.parent))
             fresh.replace(link)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dpmodel.errors import FileError
+from dpmodel.io.files import read_text, replacing
 
 Columns = Mapping[str, float]  # by name: "rmse", "rmse_e", ...
 NAN = float("nan")
@@ -13,14 +14,28 @@ class Curve:
     """Writes one row at a time; each is on the disk when ``row`` returns.
 
     ``names``: columns of each task; ``validated``: whether the task has validation data; ``multi``: whether columns
-    are called after their task.
+    are called after their task; ``done``: steps of an earlier part of the run, whose rows stay; those of later steps,
+    which a run that was killed had written, are done again.  None: a new file.
     """
 
     def __init__(
-        self, path: str, names: Mapping[str, Sequence[str]], validated: Mapping[str, bool], *, multi: bool, append: bool
+        self,
+        path: str,
+        names: Mapping[str, Sequence[str]],
+        validated: Mapping[str, bool],
+        *,
+        multi: bool,
+        done: int | None,
     ) -> None:
         self.path, self._names, self._validated, self._multi = Path(path), names, validated, multi
-        self._write(self._header(), "a" if append else "w")
+        old = "" if done is None or not self.path.exists() else self._until(done)
+        with replacing(self.path) as file:
+            file.write((old + self._header()).encode())
+
+    def _until(self, done: int) -> str:
+        """Headers and whole rows of the file, without those of steps after ``done``."""
+        rows = [row for row in read_text(self.path).splitlines(keepends=True) if row.endswith("\n")]
+        return "".join(row for row in rows if row.startswith("#") or _step(row) <= done)
 
     def row(
         self, step: int, trained: Mapping[str, Columns], valid: Mapping[str, Columns], learning_rate: float
@@ -49,6 +64,12 @@ class Curve:
                 file.write(text)
         except OSError as error:
             raise FileError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def _step(row: str) -> float:
+    """The step of a row, infinite for what is none."""
+    first = row.split(maxsplit=1)[:1]
+    return int(first[0]) if first and first[0].isdigit() else float("inf")
 
 
 def read_curve(path: str) -> dict[str, list[float]]:

@@ -95,7 +95,8 @@ class Training:
         training = self.script.training
         for folder in (folder for shelf in self._checkpoint_managers for folder in shelf.folders):
             make_folder(folder)
-        self._curve = _curve(self.script, self.data, self._append) if training.disp_training else None
+        done = self.step if self._append else None
+        self._curve = _curve(self.script, self.data, done) if training.disp_training else None
         self._board = _board(self.script) if training.tensorboard else None
 
     def _anybody(self, flag: bool) -> bool:
@@ -251,10 +252,10 @@ def _checkpoint_managers(script: Script, n_steps: int) -> list[CheckpointManager
     ]
 
 
-def _curve(script: Script, data: Mapping[str, Data], append: bool) -> Curve:
+def _curve(script: Script, data: Mapping[str, Data], done: int | None) -> Curve:
     names = {name: sorted(task.objective.reported(0.0, {})) for name, task in script.tasks.items()}
     validated = {name: d.valid is not None for name, d in data.items()}
-    return Curve(script.training.disp_file, names, validated, multi=script.multi, append=append)
+    return Curve(script.training.disp_file, names, validated, multi=script.multi, done=done)
 
 
 def _board(script: Script) -> Watch:

@@ -15,7 +15,7 @@ from dpmodel.cli.commands import imported
 
 WATER = Path(__file__).parents[1] / "reference" / "trained" / "single.dp"
 # deepmd-kit has these twice, too: --restart and --rcut; --finetune and --training-script
-DOUBLE = {"-r": {"restart", "rcut"}, "-t": {"finetune", "training-script"}}
+DOUBLE = {"-r": {"restart", "rcut"}, "-t": {"finetune", "training-script"}, "-f": {"force", "format"}}
 
 
 def leaves() -> dict[str, Any]:
