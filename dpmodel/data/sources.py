@@ -1,4 +1,4 @@
-"""Where the files of a system are: a folder, or a group in an HDF5 file (specification/data.md 1, 4)."""
+"""Where the files of a system are: a folder, a group in an HDF5 file, or LMDB records (specification/data.md 1, 4)."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import h5py
 
+from dpmodel.data.records import Records, is_lmdb
 from dpmodel.errors import FileError
 from dpmodel.io.files import read_text
 from dpmodel.io.hdf5_guard import member, opened, stored_array, words
@@ -104,7 +105,7 @@ class Group:
 def source(path: str | os.PathLike[str]) -> Source:
     """The source at a path as ``find_systems`` gives it; raises FileError if no system is there."""
     name = os.fspath(path)
-    here: Source = Group(name) if "#" in name or is_hdf5(name) else Folder(name)
+    here: Source = Records(name) if is_lmdb(name) else Group(name) if "#" in name or is_hdf5(name) else Folder(name)
     if not here.has(MARK):
         what = f"no file {MARK}" if Path(name.partition("#")[0]).exists() else "nothing"
         raise FileError(f"{name}: expected a system (a folder with {MARK}), found {what}")

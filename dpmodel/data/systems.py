@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dpmodel.data.labels import frame_shape, label_name
+from dpmodel.data.records import is_lmdb, lmdb_systems
 from dpmodel.data.sources import MARK, Source, groups, is_hdf5, source
 from dpmodel.data.structure import Structure, check_cell
 from dpmodel.errors import FileError, InputError
@@ -313,6 +314,8 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
 
 def _below(entry: str, patterns: Sequence[str] | None) -> list[str]:
     file = entry.partition("#")[0]
+    if is_lmdb(entry):
+        return lmdb_systems(entry)
     if is_hdf5(entry) or (file != entry and os.path.exists(file)):
         return groups(entry)
     if not os.path.isdir(entry):
