@@ -50,11 +50,11 @@ def check_system(path: str, too_close: float = TOO_CLOSE, absurd_force: float = 
     """Read all of a system; pairs closer than ``too_close`` angstrom and forces above ``absurd_force`` are problems."""
     report = Report(path)
     with report.collecting(), np.errstate(over="ignore", invalid="ignore"):
-        _check(report, source(path), too_close, absurd_force)
+        _fill(report, source(path), too_close, absurd_force)
     return report
 
 
-def _check(report: Report, files: Source, too_close: float, absurd_force: float) -> None:
+def _fill(report: Report, files: Source, too_close: float, absurd_force: float) -> None:
     """Array after array by itself, then what can be used of each set."""
     names, good = {}, {}
     for folder in files.sets():
@@ -73,15 +73,16 @@ def _check(report: Report, files: Source, too_close: float, absurd_force: float)
     for path in [f"{files.path}/{f}/{name}.npy" for f in good for name in report.labels if name not in names[f]]:
         report.problems.append(f"{path}: there is no such file, but other sets of the system have it")
     for folder, usable in good.items():
-        _check_set(report, System(files, None, usable, [folder]), too_close, absurd_force)
+        _read_set(report, System(files, None, usable, [folder]), too_close, absurd_force)
     if system.unnamed:
         numbers = ", ".join(system.type_map)
         report.remarks.append(f"there is no type_map.raw: {numbers} are the numbers of types in a model's type_map")
+        report.elements = Counter({f"type {number}": n for number, n in report.elements.items()})
     report.remarks += list(filter(None, [remote(report.closest, system.n_atoms)]))
     report.remarks = [f"{files.path}: {remark}" for remark in report.remarks]
 
 
-def _check_set(report: Report, system: System, too_close: float, absurd_force: float) -> None:
+def _read_set(report: Report, system: System, too_close: float, absurd_force: float) -> None:
     for i in range(system.n_frames):
         with report.collecting():
             counts = system.counts(i)

@@ -130,3 +130,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert isinstance(result.exception, FileError)
     assert "1 of 2 systems" in str(result.exception)
     assert "energy.npy: frame 2" in result.output
+
+
+@pytest.mark.parametrize(("names", "shown"), [("O H", "H2 O1"), (None, "type 0×1 type 1×2")])
+def test_elements_are_shown_by_their_names(names: str | None, shown: str, tmp_path: Path) -> None:
+    root = write(tmp_path / "s")
+    if names is None:
+        (root / "type_map.raw").unlink()
+    result = CliRunner().invoke(app, ["data", "check", str(root)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert shown in result.output
+    assert ("there is no type_map.raw" in result.output) == (names is None)
