@@ -35,9 +35,9 @@ def expect_numbers(data: Mapping[str, Data]) -> None:
                 neighbor_statistics_of(source.system, int(i), [NEAR])
 
 
-def tell_doubts(data: Mapping[str, Data], found: NeighborStatistics | None) -> None:
+def tell_doubts(data: Mapping[str, Data], found: NeighborStatistics) -> None:
     """Warn of units of the training data that cannot be."""
-    remarks = [no_neighbors(found)] if found is not None else []
+    remarks = [no_neighbors(found)]
     for system in (source.system for d in data.values() for source in d.train.sources):
         if {"energy", "force"} <= set(system.labels):
             odd = doubts(system.frame(i) for i in range(min(len(system), SAMPLE)))

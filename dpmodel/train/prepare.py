@@ -94,7 +94,7 @@ def prepare(
     script = settle(script, crowd)
     if crowd is not None:
         tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
-    tell_doubts(data, crowd)
+        tell_doubts(data, crowd)
     models = fresh_models(script, data, crowd, keep=keep and processes.rank == 0)
     if pretrained is not None:
         models = pretrained.models(models, data, engine)

@@ -9,12 +9,12 @@ import pytest
 from dpmodel.backend import backend
 from dpmodel.data.structure import structures
 from dpmodel.data.systems import Frame
-from dpmodel.errors import SettingError
+from dpmodel.errors import NeighborOverflowWarning, SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
-from dpmodel.statistics.environment import statistics, with_statistics
+from dpmodel.statistics.environment import row_moments, statistics, with_statistics
 from dpmodel.statistics.neighbors import (
     NeighborStatistics,
     automatic,
@@ -137,6 +137,17 @@ def test_small_molecules_have_as_many_neighbors_within_both_cutoffs(narrow: Any,
 def test_coordinates_that_leave_atoms_alone(most: dict[float, int], words: str) -> None:
     assert words in no_neighbors(NeighborStatistics(most, 4.83))
     assert bool(no_neighbors(NeighborStatistics(most, 4.83))) == bool(words)
+
+
+@pytest.mark.parametrize("block", ["repinit", "repformer"])
+def test_warnings_of_statistics_name_the_block_that_leaves_out_neighbors(block: str) -> None:
+    data = case_settings("baseline").model_dump()
+    data["descriptor"]["repinit"]["nsel"], data["descriptor"]["repformer"]["nsel"] = 3, 2
+    settings = ModelSettings.read(data)
+    rcut, nsel = data["descriptor"][block]["rcut"], data["descriptor"][block]["nsel"]
+    frame = next(iter(case_frames("baseline", settings)))
+    with pytest.warns(NeighborOverflowWarning, match=f"^{block} keeps the {nsel} nearest neighbors within {rcut:g} "):
+        row_moments(frame, block, settings.selection, settings)
 
 
 def test_selections_that_do_not_fit_each_other() -> None:
