@@ -77,8 +77,8 @@ def automatic(most: int, nsel: str) -> int:
 def no_neighbors(found: NeighborStatistics) -> str:
     """One sentence if no atom has a neighbor within some cutoff, empty otherwise."""
     empty = [cutoff for cutoff, most in found.most.items() if most == 0]
-    closest = f"the closest two are {found.shortest:.3g} apart" if found.shortest < np.inf else "nor beyond"
-    what = f"no atom of the training data has a neighbor within {max(empty, default=0.0):g} angstrom, {closest}"
+    closest = f" (the closest two are {found.shortest:.3g} apart)" if found.shortest < np.inf else ""
+    what = f"no atom of the training data has a neighbor within {max(empty, default=0.0):g} angstrom{closest}"
     return f"{what}: coordinates in bohr or nm, or a wrong cell?" if empty else ""
 
 

@@ -133,7 +133,9 @@ def test_small_molecules_have_as_many_neighbors_within_both_cutoffs(narrow: Any,
     assert (d.repinit.nsel, d.repformer.nsel) == expected
 
 
-@pytest.mark.parametrize(("most", "words"), [({4.0: 0, 5.0: 1}, "within 4 angstrom, the closest"), ({4.0: 3}, "")])
+@pytest.mark.parametrize(
+    ("most", "words"), [({4.0: 0, 5.0: 1}, "within 4 angstrom (the closest two are 4.83 apart)"), ({4.0: 3}, "")]
+)
 def test_coordinates_that_leave_atoms_alone(most: dict[float, int], words: str) -> None:
     assert words in no_neighbors(NeighborStatistics(most, 4.83))
     assert bool(no_neighbors(NeighborStatistics(most, 4.83))) == bool(words)

@@ -286,3 +286,27 @@ def test_lines_where_there_is_no_terminal(folder: Path) -> None:
     assert [line.split(":")[0] for line in lines] == ["step 1", "step 2", "step 4", "step 6"]
     assert all(word in lines[0] for word in ("rmse_e ", "rmse_f ", "rmse_v ", "lr 1.0e-02", " s/step, ", " left"))
     assert lines[-1].endswith(" 0:00:00 left")
+
+
+# --- units ---
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "message"),
+    [
+        ("energy", 23.0605, "train: energies change by 2[23].* times the work .*: energies in kcal/mol"),
+        ("energy", 0.0367493, "train: energies change by 0.03.* times the work .*: energies in hartree"),
+        ("coord", 10.0, "no atom of the training data has a neighbor within 4 angstrom: coordinates in bohr or nm"),
+    ],
+)
+def test_units_that_cannot_be(folder: Path, name: str, factor: float, message: str) -> None:
+    """The user hears of them before anything is learned; steps of these frames are short."""
+    write_system(folder / "long", 40)
+    for path in (folder / "long").rglob("*.npy"):
+        frames = np.load(path)
+        (folder / "train" / path.relative_to(folder / "long")).unlink()
+        if path.stem in (name, "box" if name == "coord" else name):
+            frames = frames * factor
+        np.save(folder / "train" / path.relative_to(folder / "long"), frames)
+    with pytest.warns(UserWarning, match=message):
+        ready(given())
