@@ -1,8 +1,8 @@
 """From model file to model file: convert, change-type-map, change-bias, diff, show."""
 
 import json
-import re
 import os
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
