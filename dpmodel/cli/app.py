@@ -64,12 +64,12 @@ def _tell(message: Warning | str, category: type[Warning], *_: object, **__: obj
     told.print(f"[yellow]warning:[/] {escape(printable(str(message)))}", soft_wrap=True)
 
 
-def main() -> None:
-    """Run the command; errors of dpmodel become one line and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command, that of the process if there are no ``arguments``; errors become one line and exit code 2."""
     warnings.showwarning = _tell
     warnings.simplefilter("always", NeighborOverflowWarning)
     try:
-        app(prog_name="dpmodel")
+        app(args=arguments, prog_name="dpmodel")
     except DpmodelError as error:
         told.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)

@@ -15,9 +15,12 @@ from dpmodel.io.checkpoint import (
 )
 from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.files import sniff
+from dpmodel.io.hdf5 import read_hdf5
 from dpmodel.io.torchfile import read_torchfile
 from dpmodel.model.settings import ModelSettings
 
+HDF5 = "an HDF5 file"
 READ_ONLY = (".pth",)
 CHECKPOINTS = (".pt", *READ_ONLY)
 
@@ -30,11 +33,12 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     """
     name = os.fspath(path)
     expect_suffix(name, (*FORMATS, *CHECKPOINTS))
-    if name.lower().endswith(CHECKPOINTS):
+    native = name.lower().endswith(READ_ONLY) and sniff(name) == HDF5  # what dpmodel-dp freezes under deepmd-kit's name
+    if name.lower().endswith(CHECKPOINTS) and not native:
         return read_checkpoint(name, head)
     if head not in (None, ONLY):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
-    return from_tree(read_tree(name), name)
+    return from_tree(read_hdf5(name) if native else read_tree(name), name)
 
 
 class Contents(NamedTuple):

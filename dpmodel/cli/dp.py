@@ -1,0 +1,168 @@
+"""``dpmodel-dp``: the command lines of deepmd-kit's ``dp``, as dpgen, dpgen2 and others call it, run by dpmodel.
+
+Named ``dp`` by a link in a folder of the user's choice, it takes its place; docs/commands.md says how.  Frozen and
+compressed models keep the name that was asked for, whatever its suffix: what is in them is a ``.dp``, which dpmodel and
+its LAMMPS read under any name.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpmodel.cli.app import main as run
+
+BACKENDS = {
+    "torch": "pytorch pt pytorch-exportable pt-expt".split(),
+    "jax": ["jax"],
+    "paddle": "paddle pd".split(),
+    "numpy": "numpy np dpmodel dp".split(),
+}
+FROZEN = "frozen_model"
+
+
+FLAG: dict[str, Any] = {"action": "store_true"}
+HEAD: dict[str, dict[str, Any]] = {"--head --model-branch": {}}
+
+# deepmd-kit's options by command; those that say nothing to dpmodel are taken and dropped
+OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "train": {
+        "input": {},
+        "-i --init-model": {},
+        "-r --restart": {},
+        "-f --init-frz-model": {},
+        "-t --finetune": {},
+        "-o --output": {"default": "out.json"},
+        "-m --mpi-log": {},
+        "--model-branch": {},
+        "--skip-neighbor-stat": FLAG,
+        "--use-pretrain-script": FLAG,
+    },
+    "freeze": {
+        "-c --checkpoint-folder --checkpoint": {"default": "."},
+        "-o --output": {"default": FROZEN},
+        **HEAD,
+    },
+    "test": {
+        "-m --model": {"default": FROZEN},
+        "-s --system": {"default": "."},
+        "-f --datafile": {},
+        "-n --numb-test": {"type": int, "default": 0},
+        "-d --detail-file": {},
+        "-a --atomic": FLAG,
+        **HEAD,
+    },
+    "model-devi": {
+        "-m --models": {"nargs": "+", "required": True},
+        "-s --system": {"default": "."},
+        "-o --output": {"default": "model_devi.out"},
+        "-f --frequency": {"default": "1"},
+        "--real_error": FLAG,
+        "--atomic": FLAG,
+        "--relative": {},
+        "--relative_v": {},
+    },
+    "compress": {
+        "-i --input": {"default": FROZEN},
+        "-o --output": {"default": f"{FROZEN}_compressed"},
+        "-s --step": {},
+        "-e --extrapolate": {},
+        "-f --frequency": {},
+        "-t --training-script": {},
+        **HEAD,
+    },
+    "neighbor-stat": {
+        "-s --system": {"default": "."},
+        "-r --rcut": {"required": True},
+        "-t --type-map": {"nargs": "+"},
+        "--mixed-type --one-type": FLAG,
+    },
+    "convert-backend": {"input": {}, "output": {}},
+    "show": {"input": {}, "attributes": {"nargs": "*"}},
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """What reads deepmd-kit's command lines."""
+    top = argparse.ArgumentParser("dp", description="deepmd-kit's commands, run by dpmodel")
+    names = {alias: ours for ours, aliases in BACKENDS.items() for alias in aliases}
+    top.add_argument("-b", "--backend", default=os.environ.get("DP_BACKEND", "pytorch"), choices=list(names))
+    for alias in names:
+        top.add_argument(f"--{alias}", dest="backend", action="store_const", const=alias)
+    commands = top.add_subparsers(dest="command", required=True)
+    for command, options in OPTIONS.items():
+        part = commands.add_parser(command)
+        for flags, settings in ({"-v --log-level": {}, "-l --log-path": {}} | options).items():
+            part.add_argument(*flags.split(), **settings)
+    return top
+
+
+def translated(arguments: argparse.Namespace, output: str) -> list[str]:
+    """The command line of dpmodel; a model is written to ``output``."""
+    a = arguments
+    backend = next(ours for ours, aliases in BACKENDS.items() if a.backend in aliases)
+
+    def same(*names: str) -> list[str]:
+        """Options that are called the same in both, where they have a value."""
+        values = {name: getattr(a, name.replace("-", "_")) for name in names}
+        words = [
+            [f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in values.items() if value
+        ]
+        return [word for pair in words for word in pair]
+
+    if a.command == "train":
+        flags = same("restart", "init-model", "finetune", "model-branch", "use-pretrain-script", "skip-neighbor-stat")
+        frozen = ["--init-model", a.init_frz_model] if a.init_frz_model else []
+        return ["train", a.input, *flags, *frozen, *same("output"), "--backend", backend]
+    if a.command == "freeze":
+        return ["convert", checkpoint(a.checkpoint_folder), output, *same("head"), "--force"]
+    if a.command == "compress":
+        options = same("step", "extrapolate", "training-script", "head")
+        return ["compress", named(a.input), output, *options, "--force", "--backend", backend]
+    if a.command == "test":
+        systems = Path(a.datafile).read_text().split() if a.datafile else [a.system]
+        number = ["--number", str(a.numb_test)] if a.numb_test else []
+        detail = ["--detail", a.detail_file] if a.detail_file else []
+        places = [word for system in systems for word in ("-s", system)]
+        return ["test", named(a.model), *places, *number, *detail, *same("head"), "--backend", backend]
+    if a.command == "model-devi":
+        options = same("output", "frequency", "real_error", "atomic", "relative", "relative_v")
+        return ["model-devi", *map(named, a.models), "-s", a.system, *options, "--backend", backend]
+    if a.command == "neighbor-stat":
+        return ["neighbor-stat", "-s", a.system, "-r", a.rcut]
+    return ["show", a.input] if a.command == "show" else ["convert", a.input, a.output, "--force"]
+
+
+def named(model: str) -> str:
+    """A model as deepmd-kit's PyTorch backend names it: with a suffix."""
+    return model if Path(model).suffix else f"{model}.pth"
+
+
+def checkpoint(place: str) -> str:
+    """The checkpoint that ``place`` means: a file, a prefix as "model.ckpt", or a folder that names its newest."""
+    path = Path(place)
+    if path.is_dir():
+        note = path / "checkpoint"
+        newest = note.read_text().strip() if note.is_file() else "model.ckpt.pt"
+        return str(path / newest)
+    return place if path.is_file() else f"{place}.pt"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one of deepmd-kit's commands."""
+    arguments = parser().parse_args(words)
+    if arguments.command not in ("freeze", "compress"):
+        return run(translated(arguments, ""))
+    target = Path(named(arguments.output))
+    written = target.with_name(f".{target.name}.dp")
+    try:
+        run(translated(arguments, str(written)))
+    except SystemExit as end:
+        if end.code in (0, None):
+            os.replace(written, target)
+        raise
+
+
+if __name__ == "__main__":
+    main()
