@@ -19,7 +19,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``<!-- settings -->``, ``<!-- training settings -->`` and ``<!-- capabilities -->`` by tables."""
+    """Replace comments such as ``<!-- settings -->`` by tables."""
     if "<!-- settings -->" in markdown:
         from dpmodel.model.settings import ModelSettings
         from dpmodel.settings import reference
@@ -33,4 +33,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         from dpmodel.capabilities import markdown_table
 
         markdown = markdown.replace("<!-- capabilities -->", markdown_table())
+    if "<!-- lammps styles -->" in markdown:
+        from dpmodel.engines.lammps.styles import markdown_table as styles
+
+        markdown = markdown.replace("<!-- lammps styles -->", styles())
     return markdown

@@ -27,6 +27,12 @@ class FileError(DpmodelError):
         super().__init__(printable(one_line))
 
 
+class HeadError(FileError):
+    """A file has several heads and none was chosen; ``heads`` names them."""
+
+    heads: tuple[str, ...] = ()
+
+
 class InputError(DpmodelError):
     """A structure or an argument cannot be used; the message names the frame and the atom."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.dpa2.layout import ENTRIES, TENSORS
-from dpmodel.errors import FileError, SettingError
+from dpmodel.errors import FileError, HeadError, SettingError
 from dpmodel.io.deepmd import ModelFile, Tables, empty_model, filled, stored, with_tables
 from dpmodel.io.metadata import DISTANCE, extras_of, shortest_distance
 from dpmodel.io.node import describe
@@ -154,7 +154,9 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
         raise FileError(f"{file}: expected models in model_dict, found none")
     what = "which was not chosen: give --head NAME" if head is None else f"not {head!r}{nearest(head, shown)}"
     more = f" and {len(branches) - MANY} more" if len(branches) > MANY else ""
-    raise FileError(f"{file}: expected one of the heads {', '.join(map(repr, shown))}{more}, {what}")
+    error = HeadError(f"{file}: expected one of the heads {', '.join(map(repr, shown))}{more}, {what}")
+    error.heads = tuple(branches)
+    raise error
 
 
 def head_called(wanted: str, aliases: Mapping[str, Sequence[str]]) -> str | None:

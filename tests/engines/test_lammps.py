@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dpmodel.data.systems import System as WaterData
-from dpmodel.engines.lammps import Pair, attach
+from dpmodel.engines.lammps import attach, install
 from dpmodel.engines.lammps.library import UNITS
 from dpmodel.errors import DpmodelError, FileError, InputError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
@@ -191,23 +191,43 @@ def test_rerun_reads_every_frame_anew(tmp_path: Path) -> None:
     np.testing.assert_allclose(lmp.get_thermo("pe"), energy, rtol=1e-11)
 
 
-def test_hybrid_with_atoms_that_the_model_does_not_know() -> None:
+ZBL = "pair_coeff 1 1 zbl 8 8\npair_coeff 1 2 zbl 8 1\npair_coeff 2 2 zbl 1 1"
+
+
+def zbl_alone() -> Any:
+    lmp = lammps_with(BOX)
+    lmp.commands_string(f"pair_style zbl 1.0 2.0\n{ZBL.replace(' zbl', '')}\nfix 1 all nve\nrun 0")
+    return lmp
+
+
+def test_hybrid_with_atoms_that_the_model_does_not_know(tmp_path: Path) -> None:
     """zbl acts on all; dpmodel on the first type only, and the sum on an atom is that of both."""
-    both, alone = (lammps_with(BOX) for _ in range(2))
-    zbl = "pair_coeff 1 1 zbl 8 8\npair_coeff 1 2 zbl 8 1\npair_coeff 2 2 zbl 1 1"
-    both.commands_string(f"pair_style hybrid/overlay zbl 1.0 2.0 zero 4.0 full\n{zbl}\npair_coeff 1 1 zero")
-    Pair(both, [potential()], ["O", None])
-    alone.commands_string(
-        "pair_style zbl 1.0 2.0\npair_coeff 1 1 8 8\npair_coeff 1 2 8 1\npair_coeff 2 2 1 1\nfix 1 all nve"
-    )
-    for lmp in (both, alone):
-        lmp.command("run 0")
+    write_model(tmp_path / "model.dp", model_file())
+    both, alone = lammps_with(BOX), zbl_alone()
+    install(both)
+    both.commands_string(f"pair_style hybrid/overlay zbl 1.0 2.0 dpmodel {tmp_path}/model.dp\n{ZBL}")
+    both.commands_string("pair_coeff * * dpmodel O NULL\nrun 0")
     oxygen = BOX.types == 0
     p = expected(BOX._replace(x=BOX.x[oxygen], types=BOX.types[oxygen]))
     right = ordered(alone, "f")
     right[oxygen] += p.forces[0]
     np.testing.assert_allclose(ordered(both, "f"), right, rtol=0, atol=EXACT * np.abs(p.forces).max())
     np.testing.assert_allclose(both.get_thermo("pe"), alone.get_thermo("pe") + p.energy[0], rtol=1e-12)
+
+
+def test_hybrid_that_scales(tmp_path: Path) -> None:
+    """Energies, forces and pressures of both potentials, in parts."""
+    write_model(tmp_path / "model.dp", model_file())
+    both, alone = lammps_with(BOX), zbl_alone()
+    install(both)
+    both.commands_string(f"pair_style hybrid/scaled 0.25 zbl 1.0 2.0 0.75 dpmodel {tmp_path}/model.dp\n{ZBL}")
+    both.commands_string("pair_coeff * * dpmodel O H\nrun 0")
+    p = expected(BOX)
+    np.testing.assert_allclose(both.get_thermo("pe"), 0.25 * alone.get_thermo("pe") + 0.75 * p.energy[0], rtol=1e-12)
+    right = 0.25 * ordered(alone, "f") + 0.75 * p.forces[0]
+    np.testing.assert_allclose(ordered(both, "f"), right, rtol=0, atol=EXACT * np.abs(right).max())
+    stress = 0.25 * pressure(alone) + 0.75 * stress_of(p.virial[0], np.linalg.det(BOX.cell), both)
+    np.testing.assert_allclose(pressure(both), stress, rtol=0, atol=1e-9 * np.abs(stress).max())
 
 
 def test_several_types_of_one_element() -> None:
@@ -284,13 +304,13 @@ def test_second_derivatives_by_lammps(tmp_path: Path) -> None:
 
 
 def test_the_first_model_drives_and_deviations_can_be_relative(tmp_path: Path) -> None:
-    from dpmodel.engines.lammps.deviation import DeviationFile
-
+    for seed in (0, 1):
+        write_model(tmp_path / f"model{seed}.dp", model_file(seed))
     lmp = lammps_with(BOX)
-    lmp.commands_string("pair_style zero 4.0 full\npair_coeff * *")
-    file = DeviationFile(tmp_path / "devi.out", every=1, relative=0.5, relative_v=0.25)
-    Pair(lmp, [potential(), potential(seed=1)], ["O", "H"], deviation=file)
-    lmp.command("run 0")
+    install(lmp)
+    options = f"relative 0.5 relative_v 0.25 out_freq 1 out_file {tmp_path}/devi.out"
+    lmp.command(f"pair_style dpmodel {tmp_path}/model0.dp {tmp_path}/model1.dp {options}")
+    lmp.commands_string("pair_coeff * * O H\nrun 0")
     check(lmp, BOX)
     f, g = (expected(BOX, seed=seed).forces[0] for seed in (0, 1))
     relative = 0.5 * np.linalg.norm(f - g, axis=1) / (np.linalg.norm(0.5 * (f + g), axis=1) + 0.5)
@@ -404,18 +424,14 @@ def test_what_cannot_be_used_is_refused() -> None:
     attach(nameless, [potential()], ["O", "H"])
     with pytest.raises(InputError, match="leave out 'atom_modify id no'"):
         nameless.command("run 0")
-    lmp.command("fix push all setforce 0 0 0")
-    with pytest.raises(InputError, match=r"fix push \(setforce\) is there before dpmodel.*Put it after pair_coeff"):
-        attach(lmp, [potential()], ["O", "H"])
-    lmp.command("unfix push")
     with pytest.raises(InputError, match="NULL would leave atoms without any force"):
         attach(lmp, [potential()], ["O", None])
 
 
-def test_fixes_that_may_come_first() -> None:
-    """Integrators and thermostats of velocities act after all forces, wherever they stand."""
+def test_fixes_may_come_first() -> None:
+    """Those that change forces or look at energies, too, wherever they are."""
     now, later = (lammps_with(BOX) for _ in range(2))
-    fixes = "fix 1 all nve\nfix 2 all momentum 2 linear 1 1 1\nfix 3 all deform 1 x scale 1.1"
+    fixes = "fix 1 all nve\nfix hold all setforce 0 NULL NULL\nfix mean all ave/time 1 1 1 c_thermo_pe"
     now.command("velocity all create 2000 1")
     later.command("velocity all create 2000 1")
     now.commands_string(fixes)
@@ -425,7 +441,9 @@ def test_fixes_that_may_come_first() -> None:
     for lmp in (now, later):
         lmp.command("run 10")
     assert np.abs(ordered(now, "x") - BOX.x).max() > 0.01
+    assert not ordered(now, "f")[:, 0].any()
     np.testing.assert_allclose(ordered(now, "x"), ordered(later, "x"), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(now.extract_fix("mean", 0, 0), now.get_thermo("pe"), rtol=1e-12)
 
 
 def test_another_model_takes_over() -> None:
@@ -448,9 +466,10 @@ def test_a_deviation_that_cannot_be_written(tmp_path: Path) -> None:
         lmp.command("run 0")
 
 
-def test_another_pair_style_is_noticed() -> None:
+def test_another_pair_style_takes_over() -> None:
     lmp = lammps_with(BOX)
     attach(lmp, [potential()], ["O", "H"])
-    lmp.commands_string("pair_style lj/cut 3.0\npair_coeff * * 1 1")
-    with pytest.raises(InputError, match="neighbor list is gone: was pair_style changed"):
-        lmp.command("run 0")
+    lmp.commands_string("run 0\npair_style zbl 1.0 2.0\n" + ZBL.replace(" zbl", "") + "\nrun 0")
+    alone = zbl_alone()
+    np.testing.assert_allclose(ordered(lmp, "f"), ordered(alone, "f"), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(lmp.get_thermo("pe"), alone.get_thermo("pe"), rtol=1e-12)

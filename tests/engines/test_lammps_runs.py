@@ -1,13 +1,16 @@
 """Scripts of LAMMPS as users run them: ``dpmodel lammps -in in.file``, on one process or more."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dpmodel.engines.deviation import force_deviation
+from dpmodel.potential import load
 from lammps_runs import BIN, BOX, WIDE, energies, lammps_command, make_folder, mpirun, write_script
 from lammps_systems import expected, lammps_with
+from trees import TRAINED
 
 ENERGY = 'print "energy $(pe:%.15g)"'
 PARTITIONED = "variable k world 0 1\nvariable model world model0.dp model1.dp"
@@ -133,20 +136,12 @@ def test_a_script_with_bonds(folder: Path, factors: str) -> None:
             "pair_coeff should name an element for each of the 2 atom types, got 1: O",
         ),
         ("pair_style dpmodel model0.dp", "O NULL", "NULL would leave atoms without any force"),
-        ("pair_style hybrid/overlay zero 8 dpmodel model0.dp", "dpmodel O H", "leave out zero, which dpmodel uses"),
-        (
-            "fix a all ave/time 1 1 1 c_thermo_pe\npair_style dpmodel model0.dp",
-            "O H",
-            "fix a (ave/time) is there before",
-        ),
-        ("include nothing.mod", "O H", "nothing.mod: cannot read the script (No such file or directory)"),
-        ("variable k index 1\nnext k\ninclude in.bad", "O H", "'next' makes LAMMPS leave out the jump after it"),
-        ("include in.bad", "O H", "in.bad: more than 16 scripts include each other; does it include itself?"),
+        ("pair_style hybrid/overlay dpmodel model0.dp dpmodel model1.dp", "dpmodel 1 O H", "dpmodel can be there once"),
     ],
 )
 def test_a_script_that_cannot_be_used(folder: Path, style: str, coefficients: str, message: str) -> None:
     """One line, once, and the same exit code as for all commands."""
-    setup = "" if style == "include in.bad" else "units metal\nread_data box.data\n"
+    setup = "units metal\nread_data box.data\n"
     path = write_script(folder / "in.bad", f"{setup}{style}\npair_coeff * * {coefficients}\nrun 1\n")
     result = lammps_command(2 if "nothing" in style else 1, path)
     assert result.returncode == 2, result.stderr
@@ -161,7 +156,7 @@ def test_a_script_that_cannot_be_used(folder: Path, style: str, coefficients: st
     [
         ("", "Unrecognized fix style 'nveeee'"),
         ("pair_style deepmd graph.pb", "Write 'pair_style dpmodel model.dp' in place of 'pair_style deepmd model.pb'"),
-        ("partition yes 1 pair_style dpmodel model0.dp", "Lines with dpmodel should stand by themselves"),
+        ("include nothing.mod", "Cannot open input script nothing.mod: No such file or directory"),
     ],
 )
 def test_errors_of_lammps_end_the_program(folder: Path, style: str, message: str) -> None:
@@ -188,7 +183,50 @@ def test_switches_that_lammps_does_not_know(folder: Path, switches: list[str], m
     assert "Traceback" not in result.stderr
 
 
+def test_an_error_of_lammps_is_there_once_on_a_terminal(folder: Path) -> None:
+    """LAMMPS has said it where ours would be; what to do about it comes after that."""
+    path = script(folder, "compute c all group/group all", "run 1")
+    result = subprocess.run(
+        [BIN / "dpmodel", "lammps", "-in", path.name, "-log", "none"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stdout.count("Pair style does not support compute group/group") == 1
+    assert result.stdout.count("are no sums over pairs: use compute pe/atom") == 1
+
+
+def test_a_file_with_several_heads(folder: Path) -> None:
+    """The line that is missing in the script."""
+    file = TRAINED / "mt.ckpt-20.pt"
+    result = lammps_command(2, script(folder, "run 0", style=f"pair_style dpmodel {file}"))
+    assert result.returncode == 2
+    line = f"pair_style dpmodel {file} head A"
+    assert result.stderr == f"error: {file} has the heads A, B: choose one, '{line}'\n"
+    result = lammps_command(1, script(folder, "run 0", ENERGY, style=line))
+    right = load(file, head="A").evaluate(BOX.x, [["O", "H"][t] for t in BOX.types], BOX.cell).energy
+    np.testing.assert_allclose(energies(result.stdout), right, rtol=1e-12)
+
+
 # --- scripts of any form ---
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_script_from_standard_input(folder: Path, processes: int) -> None:
+    path = script(folder, "variable k loop 2", "label again", "run 0", ENERGY, "next k", "jump SELF again")
+    command = [str(BIN / name) for name in ("mpirun", "dpmodel")]
+    result = subprocess.run(
+        [command[0], "-np", str(processes), command[1], "lammps", "-log", "none"],
+        cwd=folder, input=path.read_text(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(energies(result.stdout), RIGHT[:1] * 2, rtol=1e-12)
+
+
+def test_lines_within_other_commands(folder: Path) -> None:
+    style = "partition yes 1 pair_style dpmodel model0.dp"
+    result = lammps_command(2, script(folder, "run 1 every 1 'print \"energy $(pe:%.15g)\"'", style=style))
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(energies(result.stdout), RIGHT[:1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -31,12 +31,21 @@ class Domain(NamedTuple):
     halo: Halo
 
 
-def domain(atoms: Atoms, n_local: int, center: Array, end: Array, cutoff: float, comm: Comm) -> Domain:
-    """The domain of a process of ``comm`` with ``n_local`` atoms, which come before their images and ghosts.
+class Topology(NamedTuple):
+    """Of the atoms of a process, all that stays as long as LAMMPS keeps its neighbor list."""
 
-    Pairs of neighbors from ``center`` (p,) to ``end`` (p,); those beyond ``cutoff`` (angstrom) are left out.
-    """
-    x, ids, types = atoms
+    n_local: int  # atoms of this process, which come before their images and ghosts
+    ids: Array  # (A,) of the domain
+    source: Array  # (A,) the row of each among LAMMPS' atoms, -1 for a virtual one
+    row: Array  # (n_all,) the row of each of LAMMPS' atoms in the domain
+    center: Array  # (p,) pairs of neighbors, with LAMMPS' skin
+    end: Array  # (p,)
+    halo: Halo
+    first: tuple[int, int]  # the process that owns the atom with the smallest ID of all, and its row there
+
+
+def topology(ids: Array, n_local: int, center: Array, end: Array, comm: Comm) -> Topology:
+    """The topology of a process of ``comm``, from IDs (n_all,) and LAMMPS' pairs; all processes make one together."""
     own = ids[:n_local]
     ghosts, image = np.unique(ids[n_local:], return_index=True)
     is_foreign = ~np.isin(ghosts, own)
@@ -45,38 +54,44 @@ def domain(atoms: Atoms, n_local: int, center: Array, end: Array, cutoff: float,
     image = image[np.searchsorted(foreign, halo.foreign)]
 
     n = max(n_local, 1)
-    kept = np.concatenate([np.arange(n_local), np.full(n - n_local, -1), image])
-    all_ids, all_types = np.append(ids, 0), np.append(types, 0)  # -1: the virtual atom
-    places = np.append(x, np.zeros((1, 3)), axis=0)[kept]
-    row = _rows(ids, all_ids[kept])
-    vector = x[end] - x[center]
-    distance = np.sqrt(np.einsum("pk,pk->p", vector, vector))
-    near = np.flatnonzero(distance <= cutoff + ROUNDING)
-    edges = Edges(center[near], row[end[near]], (x - places[row])[end[near]], vector[near], distance[near])
-    smallest = (int(own.min()), int(types[own.argmin()])) if n_local else (np.inf, 0)
-    return Domain(places, all_types[kept], all_ids[kept], n, edges, min(comm.allgather(smallest))[1], halo)
+    source = np.concatenate([np.arange(n_local), np.full(n - n_local, -1), image])
+    domain_ids = np.append(ids, 0)[source]
+    order = np.argsort(domain_ids)
+    row = order[np.searchsorted(domain_ids, ids, sorter=order)]
+    smallest = int(own.min()) if n_local else np.inf
+    _, rank = min((smallest, rank) for rank, smallest in enumerate(comm.allgather(smallest)))
+    return Topology(n_local, domain_ids, source, row, center, end, halo, (rank, int(own.argmin()) if n_local else 0))
 
 
-def _rows(ids: Array, kept: Array) -> Array:
-    """The row of each atom among the ``kept`` IDs, all of which are different."""
-    order = np.argsort(kept)
-    return order[np.searchsorted(kept, ids, sorter=order)]
+def domain(atoms: Atoms, shape: Topology, cutoff: float, comm: Comm) -> Domain:
+    """The domain with the atoms where they are now; pairs beyond ``cutoff`` (angstrom) are left out."""
+    x, types = atoms.x, np.append(atoms.types, 0)  # -1: the virtual atom
+    positions = np.append(x, np.zeros((1, 3)), axis=0)[shape.source]
+    vector = x[shape.end] - x[shape.center]
+    square = np.einsum("pk,pk->p", vector, vector)
+    near = np.flatnonzero(square <= (cutoff + ROUNDING) ** 2)
+    center, end, vector = shape.center[near], shape.end[near], vector[near]
+    neighbor = shape.row[end]
+    edges = Edges(center, neighbor, x[end] - positions[neighbor], vector, np.sqrt(square[near]))
+    rank, row = shape.first
+    first_type = comm.bcast(int(types[row]), root=rank)
+    return Domain(positions, types[shape.source], shape.ids, max(shape.n_local, 1), edges, first_type, shape.halo)
 
 
-def graph_of(found: Domain, type_of: Array, selection: Selection, strict: bool, fparam: Array | None) -> Graph:
-    """The graph that a model is given, whose type is ``type_of`` LAMMPS' type (n_types + 1,), -1 for none."""
-    types = type_of[found.types]
-    edges = found.edges
-    kept = (edges.distance <= selection.cutoff + ROUNDING) & (types[edges.center] >= 0) & (types[edges.neighbor] >= 0)
+def graph_of(atoms: Domain, type_of: Array, selection: Selection, strict: bool, fparam: Array | None) -> Graph:
+    """The graph that a model gets, whose type is ``type_of`` LAMMPS' type (n_types + 1,), -1 for none."""
+    types = type_of[atoms.types]
+    edges = atoms.edges
+    used = (edges.distance <= selection.cutoff + ROUNDING) & (types[edges.center] >= 0) & (types[edges.neighbor] >= 0)
     graph, _ = assemble(
-        Edges(*(values[kept] for values in edges)),
+        Edges(*(values[used] for values in edges)),
         types,
-        np.array([found.n]),
+        np.array([atoms.n]),
         selection,
         strict,
-        lambda atom: f"atom {found.ids[atom]}",
+        lambda atom: f"atom {atoms.ids[atom]}",
     )
     return graph._replace(
-        first_type=np.full(found.n, max(type_of[found.first_type], 0)),
+        first_type=np.full(atoms.n, max(type_of[atoms.first_type], 0)),
         fparam=None if fparam is None else fparam[None, :],
     )

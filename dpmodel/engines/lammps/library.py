@@ -7,12 +7,12 @@ import signal
 import sys
 import tempfile
 import time
-from fnmatch import fnmatch
 from typing import Any, NoReturn
 
 import numpy as np
 
 from dpmodel.engines.lammps.domain import Atoms
+from dpmodel.engines.lammps.plugin import STYLE, PairObject
 from dpmodel.errors import InputError
 from dpmodel.xp import Array
 
@@ -29,10 +29,6 @@ UNITS = {  # of energy in eV and of length in angstrom
     "nano": (1e-21 / J, 1e-9 / M),
 }
 INDEX = 0x1FFFFFFF  # the other bits of a neighbor say whether it is bonded
-HARMLESS = (  # fixes that neither change forces nor look at them, or at the energy, before all forces are there
-    *("nve*", "nvt*", "npt*", "nph*", "temp/*", "press/berendsen", "momentum*", "recenter", "deform"),
-    *("balance", "halt", "property/atom*", "store/state", "package_*", "STORE/*", "GROUP"),
-)
 PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
@@ -57,24 +53,16 @@ def end_with_launcher(comm: Any) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def expect_foremost(lmp: Lammps) -> None:
-    """Raises InputError for fixes that must not come before dpmodel's: averages and prints are among them.
-
-    Those would look at the energy of step 0 when that of the model is not yet there.
-    """
-    if not lmp.available_ids("fix"):
-        return
-    comm = lmp.get_mpi_comm()
+def defined(lmp: Lammps, target: PairObject, category: str) -> list[tuple[str, str]]:
+    """ID and style of all that a script has defined of a ``category`` ("compute", "fix")."""
+    if not lmp.available_ids(category):
+        return []
+    line = re.compile(rf"^{category}\[.*?\]:\s*(\S+),\s*style = (\S+),", re.MULTILINE | re.IGNORECASE)
     with tempfile.TemporaryFile("w+") as file:
-        lmp.command(f"info out overwrite /dev/fd/{file.fileno()} fixes")
+        target.info("out", "overwrite", f"/dev/fd/{file.fileno()}", f"{category}s")
         file.seek(0)
-        listed = comm.bcast(re.findall(r"^Fix\[.*?\]:\s*(\S+),\s*style = (\S+),", file.read(), re.MULTILINE))
-    for name, style in listed:
-        if not any(fnmatch(style, pattern) for pattern in HARMLESS):
-            raise InputError(
-                f"fix {name} ({style}) is there before dpmodel: fixes act in the order of the script, and what comes "
-                "before sees none of its forces. Put it after pair_coeff"
-            )
+        listed: list[tuple[str, str]] = lmp.get_mpi_comm().bcast(line.findall(file.read()))
+    return listed
 
 
 def units(lmp: Lammps) -> tuple[float, float]:
@@ -99,28 +87,26 @@ def atoms(lmp: Lammps, n_local: int, length: float) -> Atoms:
 
 
 def pairs(lmp: Lammps) -> tuple[Array, Array]:
-    """LAMMPS' full neighbor list of ``pair_style zero``: center (p,) and neighbor (p,).
+    """LAMMPS' full neighbor list of ``pair_style dpmodel``: center (p,) and neighbor (p,).
 
     The library gives it atom by atom; the lines below are what a loop in Python can save.
     """
-    number = lmp.find_pair_neighlist("zero")
-    if number < 0:
-        raise InputError("dpmodel's neighbor list is gone: was pair_style changed? Then unfix dpmodel before")
+    number = lmp.find_pair_neighlist(STYLE)
     count, element = lmp.get_neighlist_size(number), lmp.lib.lammps_neighlist_element_neighbors
     atom, length, first = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
-    given = ctypes.byref(atom), ctypes.byref(length), ctypes.byref(first)
+    results = ctypes.byref(atom), ctypes.byref(length), ctypes.byref(first)
     handle, number = lmp.lmp, ctypes.c_int(number)
-    centers, lengths, found = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), []
+    centers, lengths, parts = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), list[bytes]()
     declared, element.argtypes = element.argtypes, None  # checked arguments take three times as long
     try:
         for k in range(count):
-            element(handle, number, k, *given)
+            element(handle, number, k, *results)
             centers[k], lengths[k] = atom.value, length.value
             if first.value:
-                found.append(ctypes.string_at(first.value, 4 * length.value))
+                parts.append(ctypes.string_at(first.value, 4 * length.value))
     finally:
         element.argtypes = declared
-    neighbors = np.frombuffer(b"".join(found), dtype=np.int32) & INDEX
+    neighbors = np.frombuffer(b"".join(parts), dtype=np.int32) & INDEX
     return np.repeat(centers, lengths), neighbors.astype(np.int64)
 
 

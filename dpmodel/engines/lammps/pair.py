@@ -1,4 +1,4 @@
-"""Forces of DPA-2 models in a LAMMPS that Python drives.
+"""Forces of DPA-2 models in LAMMPS.
 
     from mpi4py import MPI  # before LAMMPS is made
     from lammps import lammps
@@ -9,48 +9,53 @@
     attach(lmp, ["water.dp"], ["O", "H"], backend="torch")
     lmp.command("run 1000")
 
-LAMMPS makes neighbor lists and ghosts for an empty ``pair_style zero``; energy, forces and virial come from its
-``fix external``, which calls back.  Every message-passing layer fetches the features of other processes' atoms from
-their owners, so that the ghost shell is no wider than the longest cutoff, whatever the number of layers.
+LAMMPS makes neighbor lists and ghosts and calls ``Pair`` where it would call a pair style of its own.  Every
+message-passing layer fetches the features of other processes' atoms from their owners, so that the ghost shell is no
+wider than the longest cutoff, whatever the number of layers.
 """
 
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from os import PathLike
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from mpi4py import MPI  # before LAMMPS, which takes the MPI that is loaded
 
 from dpmodel.data.neighbors import ROUNDING, find_pairs
 from dpmodel.data.structure import unknown_element
 from dpmodel.engines.lammps.deviation import DeviationFile
-from dpmodel.engines.lammps.domain import Atoms, Domain, domain, graph_of
+from dpmodel.engines.lammps.domain import Atoms, Domain, Topology, domain, graph_of, topology
 from dpmodel.engines.lammps.library import (
     Lammps,
     abort,
     atoms,
     communicator,
     end_with_launcher,
-    expect_foremost,
     flush,
     pairs,
     units,
 )
-from dpmodel.engines.lammps.script import coefficients
+from dpmodel.engines.lammps.options import Options, elements_of, models_and_options
+from dpmodel.engines.lammps.plugin import STYLE, PairObject, library
+from dpmodel.engines.lammps.styles import expect_answers, foreign_masses
 from dpmodel.engines.warn_once import WarnOnce
-from dpmodel.errors import DpmodelError, InputError
+from dpmodel.errors import DpmodelError, HeadError, InputError
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
 from dpmodel.xp import Array
 
-FIX = "dpmodel"
+T = TypeVar("T")
 Source = str | PathLike[str] | Potential
 RUNNING = "command", "commands_list", "commands_string", "file"  # methods of LAMMPS that may run steps
 VOIGT = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]  # xx yy zz xy xz yz, LAMMPS' order
+ATOM_ENERGY, ATOM_VIRIAL = 2, 4  # bits of LAMMPS' flags
 
 
 def attach(
@@ -70,13 +75,13 @@ def attach(
     Parameters
     ----------
     lmp : lammps.lammps
-        With a box and atoms.  Models that act already give way; fixes that see or change forces must come later.
+        With a box and atoms.
     models : path, Potential, or a sequence of them
         The first one drives.  With several, ``out_file`` gets a line every ``out_freq`` steps that says how far they
         disagree.
     elements : sequence
-        One name for each of LAMMPS' types: as many as it has, as in ``pair_coeff * * O H``.  None: atoms that the
-        models neither see nor move, which needs ``pair_style hybrid/overlay``: make a ``Pair``.
+        One name for each of LAMMPS' types: as many as it has, as in ``pair_coeff * * O H``.  ``NULL``, atoms that the
+        models neither see nor move, goes with ``pair_style hybrid/overlay``: see ``install``.
     backend, device, precision
         As for ``dpmodel.load``.
     fparam : sequence of float, optional
@@ -87,155 +92,280 @@ def attach(
     DpmodelError
         For what cannot be used; later, during a run, in the command that runs.
     """
-    given = [models] if isinstance(models, str | PathLike | Potential) else models
-    elements = elements.split() if isinstance(elements, str) else elements  # as in pair_coeff
+    sources = [models] if isinstance(models, str | PathLike | Potential) else models
+    names = elements.split() if isinstance(elements, str) else elements  # as in pair_coeff
     potentials = [
-        m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision) for m in given
+        m if isinstance(m, Potential) else load(m, backend, device=device, precision=precision) for m in sources
     ]
     if not potentials:
         raise InputError("there is no model")
-    lmp.commands_list([f"pair_style zero {reach(lmp, potentials)!r} full", *coefficients(elements, is_hybrid=False)])
-    return Pair(lmp, potentials, elements, fparam=fparam, deviation=DeviationFile(Path(out_file), out_freq))
+    numbers = None if fparam is None else tuple(fparam)
+    host = install(lmp)
+    host.offered = potentials, Options(fparam=numbers, out_freq=out_freq, out_file=os.fspath(out_file))
+    lmp.commands_list([f"pair_style {STYLE}", " ".join(["pair_coeff * *", *(name or "NULL" for name in names)])])
+    return host.pairs[0]
 
 
-def reach(lmp: Lammps, potentials: Sequence[Potential]) -> float:
-    """The longest cutoff, in LAMMPS' unit of length."""
-    return max(potential.cutoff for potential in potentials) / units(lmp)[1]
+def install(lmp: Lammps, *, exits: bool = False, suffix: str = "") -> "Host":
+    """Let ``lmp`` know ``pair_style dpmodel``, in all commands and scripts from now on.
+
+    ``exits``: an error ends the program, even if this is its only process.  ``suffix``: the end of the names of files.
+    """
+    if not isinstance(getattr(lmp, STYLE, None), Host):
+        setattr(lmp, STYLE, Host(lmp, exits, suffix))
+    host: Host = getattr(lmp, STYLE)
+    return host
 
 
-class Pair:
-    """Models that act on the atoms of a LAMMPS whose ``pair_style`` is, or contains, ``zero`` with a full list."""
+class Host:
+    """A LAMMPS that knows ``pair_style dpmodel``, and the error that its commands will raise, if there is one."""
 
-    def __init__(
-        self,
-        lmp: Lammps,
-        potentials: Sequence[Potential],
-        elements: Sequence[str | None],
-        *,
-        fparam: Sequence[float] | None = None,
-        deviation: DeviationFile | None = None,
-        exits: bool = False,
-    ) -> None:
-        """As for ``attach``.  ``exits``: an error ends the program, even if this is its only process."""
-        self.lmp, self.potentials, self.deviation = lmp, list(potentials), deviation
+    def __init__(self, lmp: Lammps, exits: bool, suffix: str) -> None:
+        self.lmp, self.suffix = lmp, suffix
         self.comm = communicator(lmp)
-        end_with_launcher(self.comm)
-        self.energy_unit, self.length_unit = units(lmp)
-        self.type_of = [type_table(lmp, potential, elements) for potential in potentials]
-        self.cutoff = max(potential.cutoff for potential in potentials)
-        self.fparam = [frame_parameters(potential, fparam) for potential in potentials]
         self.exits = exits or self.comm.size > 1
-        self._once = WarnOnce()
-        self._error: BaseException | None = None
-        if not lmp.has_id("fix", FIX):
-            expect_foremost(lmp)
-            lmp.command(f"fix {FIX} all external pf/callback 1 1")
-            lmp.command(f"fix_modify {FIX} energy yes virial yes")
-        lmp.set_fix_external_callback(FIX, self._called, None)
+        self.offered: tuple[list[Potential], Options] | None = None  # for a pair_style that names no models
+        self.pairs: list[Pair] = []
+        self.error: BaseException | None = None
+        end_with_launcher(self.comm)
+        library(lmp).register(lmp, self)
         for name in RUNNING:
             setattr(lmp, name, self._raising(MethodType(getattr(type(lmp), name), lmp)))
 
-    def _called(self, _: None, step: int, n_local: int, ids: Array, x: Array, f: Array) -> None:
-        """What LAMMPS calls; it would print an exception and go on with wrong forces."""
-        if self._error is not None:  # a script goes on to its next run
-            return
+    def make_pair(self, target: PairObject) -> "Pair":
+        """The pair style that LAMMPS gets with ``pair_style``."""
+        self.pairs.append(Pair(self, target, is_second=bool(self.pairs)))
+        return self.pairs[-1]
+
+    def agreed(self, function: Callable[[], None]) -> None:
+        """``function()`` on all processes, none of which goes on if one of them meets an error."""
+        error: BaseException | None = self.error
         try:
-            f[:] = self._forces(step, n_local)
-        except BaseException as error:  # noqa: BLE001  nothing may get away
-            self._fail(step, error)
+            if error is None:
+                function()
+        except BaseException as met:  # noqa: BLE001  LAMMPS would print it and go on
+            error = met
+        self.error = next((e for e in self.comm.allgather(error) if e is not None), None)
+        if self.error is not None and self.exits:
+            self._end(self.error)
 
-    def _forces(self, step: int, n_local: int) -> Array:
-        """Forces on the atoms of this process, in LAMMPS' unit; the rest of the results goes to LAMMPS by itself."""
-        found = self._domain(n_local)
-        several = self.deviation is not None and len(self.potentials) > 1 and self.deviation.due(step)
-        results = [self._evaluate(found, m) for m in range(len(self.potentials) if several else 1)]
-        total = self._total(results)
-        if several and self.deviation is not None:
-            forces, virials = [r.forces[:n_local] for r in results], [v[1:].reshape(3, 3) for v in total]
-            self.deviation.write(step, found.ids[:n_local], forces, virials, self.comm)
-        self._report(results[0], total[0], n_local)
-        return results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
-
-    def _domain(self, n_local: int) -> Domain:
-        found = atoms(self.lmp, n_local, self.length_unit)
-        center, end = pairs(self.lmp)
-        if not (self.lmp.is_running and self.lmp.get_thermo("elapsed")):  # the first step of a run, or outside of runs
-            self._check_list(found, n_local, center, end)
-        return domain(found, n_local, center, end, self.cutoff, self.comm)
-
-    def _check_list(self, found: Atoms, n_local: int, center: Array, end: Array) -> None:
-        """LAMMPS leaves out pairs that are bonded or excluded, which no potential of many bodies could bear."""
-        x, known, cutoff = found.x, self.type_of[0][found.types] >= 0, self.cutoff
-        every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, known)
-        mine = every.center < n_local
-        kept = known[center] & known[end]
-        there = _count_within(cutoff, x[end[kept]] - x[center[kept]])
-        needed = _count_within(cutoff, x[every.neighbor[mine]] - x[every.center[mine]])
-        if there != needed:
-            raise InputError(
-                f"LAMMPS' neighbor list has {there} of the {needed} pairs within {cutoff:g} angstrom. It leaves out "
-                "bonded atoms unless the script says 'special_bonds lj/coul 1 1 1', and those of 'neigh_modify "
-                "exclude'; DPA-2 needs them all"
-            )
-
-    def _evaluate(self, found: Domain, m: int) -> EnergyForces:
-        """Of model ``m``: forces and atomic virials complete, total energy and virial of this process alone."""
-        potential, halo = self.potentials[m], found.halo
-        with self._once():
-            graph = graph_of(found, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
-        result = potential.evaluator.evaluate_domain(graph, found.positions, halo=halo)
-        pulled = np.concatenate([result.forces, result.atom_virial.reshape(-1, 9)], axis=1)
-        complete = halo.adjoint(pulled, found.n)
-        return result._replace(forces=complete[:, :3], atom_virial=complete[:, 3:].reshape(-1, 3, 3))
-
-    def _total(self, results: Sequence[EnergyForces]) -> Array:
-        """(m, 10) energy and virial of all processes, eV."""
-        mine = np.array([[r.energy[0], *r.virial[0].reshape(9)] for r in results])
-        total = np.empty_like(mine)
-        self.comm.Allreduce(mine, total)
-        if not np.isfinite(total).all():
-            raise DpmodelError("the energy or the virial is not a finite number")
-        return total
-
-    def _report(self, result: EnergyForces, total: Array, n_local: int) -> None:
-        """Tell LAMMPS energies and virials, in its unit of energy; it takes those that somebody wants to know."""
-        lmp, virial = self.lmp, 0.5 * (total[1:].reshape(3, 3) + total[1:].reshape(3, 3).T)
-        lmp.fix_external_set_energy_global(FIX, total[0] / self.energy_unit)
-        lmp.fix_external_set_virial_global(FIX, virial[VOIGT] / self.energy_unit)
-        if n_local:
-            atomic = 0.5 * (result.atom_virial + np.swapaxes(result.atom_virial, 1, 2))[:n_local]
-            lmp.numpy.fix_external_set_energy_peratom(FIX, result.atom_energy[:n_local] / self.energy_unit)
-            lmp.numpy.fix_external_set_virial_peratom(FIX, np.ascontiguousarray(atomic[:, *VOIGT]) / self.energy_unit)
-
-    def _fail(self, step: int, error: BaseException) -> None:
+    def stop(self, step: int, error: BaseException) -> None:
         """Stop LAMMPS: everywhere and at once, or, for a program that drives it alone, in the command that runs."""
+        self.error = error
         if self.exits:
             flush()
             if isinstance(error, Exception) and not isinstance(error, DpmodelError):
                 traceback.print_exception(error)
             sys.stderr.write(f"error: step {step}: {str(error) or type(error).__name__}\n")
             abort(self.comm, 2)
-        self._error = error
-        self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
 
-    def _raising(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of LAMMPS that raises what was met in a call back, which cannot raise it itself."""
+    def _end(self, error: BaseException) -> None:
+        """End the program after an error that all processes have met."""
+        flush()
+        if self.comm.rank == 0:
+            if not isinstance(error, DpmodelError):
+                traceback.print_exception(error)
+            sys.stderr.write(f"error: {str(error) or type(error).__name__}\n")
+            sys.stderr.flush()
+        self.comm.Barrier()
+        if self.comm.size < MPI.COMM_WORLD.size:
+            abort(MPI.COMM_WORLD, 2)
+        MPI.Finalize()
+        os._exit(2)
+
+    def _raising(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A method of LAMMPS that raises what was met in a function that LAMMPS called, in place of LAMMPS' error."""
 
         @wraps(function)
-        def run(*given: Any) -> Any:
+        def run(*arguments: Any) -> T:
             try:
-                return function(*given)
+                return function(*arguments)
             finally:
-                self._raise()
+                error, self.error = self.error, None
+                if error is not None:
+                    type(self.lmp).command(self.lmp, "timer timeout off")  # or no later run would move
+                    raise error
 
         return run
 
-    def _raise(self) -> None:
-        """The error that stopped LAMMPS, if one did, in place of whatever LAMMPS has to say of it."""
-        error, self._error = self._error, None
-        if error is not None:
-            self.lmp.command("timer timeout off")  # or no later run would move
-            raise error
+
+class Pair:
+    """The pair style: models that act on the atoms of a LAMMPS."""
+
+    def __init__(self, host: Host, target: PairObject, is_second: bool) -> None:
+        self.host, self.lmp, self.comm, self.target = host, host.lmp, host.comm, target
+        self.is_second = is_second
+        self.potentials: list[Potential] = []
+        self.options = Options()
+        self.elements: list[str | None] = []
+        self.deviation: DeviationFile | None = None
+        self.cutoff = 0.0
+        self._topology: Topology | None = None
+        self._list = (0, 0.0)
+        self._once, self._has_warned = WarnOnce(), False
+
+    # --- what LAMMPS calls ---
+
+    def settings(self, words: list[str]) -> None:
+        self.host.agreed(lambda: self._settings(words))
+
+    def coeff(self, words: list[str]) -> None:
+        self.host.agreed(lambda: self._coeff(words))
+
+    def init_style(self) -> None:
+        self.host.agreed(self._init_style)
+
+    def init_one(self) -> float:
+        return self.cutoff / self.length_unit
+
+    def setup(self) -> None:
+        self._topology = None
+
+    def compute(self, eflag: int, vflag: int) -> None:
+        if self.host.error is not None:  # a script goes on to its next run
+            self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
+            return
+        step = self.lmp.extract_global("ntimestep")
+        try:
+            self._compute(step, eflag, vflag)
+        except BaseException as error:  # noqa: BLE001  LAMMPS would print it and go on with wrong forces
+            self.host.stop(step, error)
+            self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
+
+    def destroy(self) -> None:
+        self.host.pairs.remove(self)
+
+    # --- its own side ---
+
+    def _settings(self, words: list[str]) -> None:
+        if self.is_second:
+            raise InputError(f"pair_style: {STYLE} can be there once; several models are a deviation")
+        self.energy_unit, self.length_unit = units(self.lmp)
+        if words or self.host.offered is None:
+            paths, self.options = models_and_options(words)
+            self.potentials = [_loaded(path, self.options) for path in paths]
+        else:
+            (self.potentials, self.options), self.host.offered = self.host.offered, None
+        self.cutoff = max(potential.cutoff for potential in self.potentials)
+        self.fparam = [frame_parameters(potential, self.options.fparam) for potential in self.potentials]
+        o = self.options
+        self.deviation = DeviationFile(
+            Path(o.out_file + self.host.suffix), o.out_freq, o.atomic, o.relative, o.relative_v
+        )
+
+    def _coeff(self, words: list[str]) -> None:
+        is_hybrid = self.lmp.extract_global("pair_style").startswith("hybrid")
+        elements = elements_of(words, is_hybrid)
+        self.type_of = [type_table(self.lmp, potential, elements) for potential in self.potentials]
+        self.target.map_types(elements)
+        if not self.elements:
+            for potential in self.potentials:
+                type(self.lmp).command(self.lmp, f'print "{STYLE}: {potential!r}"')
+        self.elements = elements
+
+    def _init_style(self) -> None:
+        expect_answers(self.lmp, self.target)
+        foreign = foreign_masses(self.lmp, self.elements)
+        if foreign and not self._has_warned and self.comm.rank == 0:
+            warnings.warn(foreign, UserWarning, stacklevel=2)
+        self._has_warned = True
+        self.target.request_full_list()
+        self._topology = None
+
+    def _compute(self, step: int, eflag: int, vflag: int) -> None:
+        """Forces on the atoms of this process, energy and virial, in LAMMPS' units."""
+        n_local = self.lmp.extract_setting("nlocal")
+        here = self._domain(n_local)
+        several = self.deviation is not None and len(self.potentials) > 1 and self.deviation.due(step)
+        results = [
+            self._evaluate(here, m, bool(vflag & ATOM_VIRIAL)) for m in range(len(self.potentials) if several else 1)
+        ]
+        if not all(np.isfinite([r.energy[0], r.virial[0].sum()]).all() for r in results):
+            raise DpmodelError("the energy or the virial is not a finite number")
+        if several and self.deviation is not None:
+            forces = [r.forces[:n_local] for r in results]
+            self.deviation.write(step, here.ids[:n_local], forces, self._virials(results), self.comm)
+        if n_local:
+            f = self.lmp.numpy.extract_atom("f")[:n_local]
+            f += results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
+        self._report(results[0], n_local, eflag, vflag)
+
+    def _domain(self, n_local: int) -> Domain:
+        """The atoms now; who has them and who sees whom is found anew only when LAMMPS has made a neighbor list."""
+        now = atoms(self.lmp, n_local, self.length_unit)
+        age, builds = self.lmp.extract_setting("neigh_ago"), self.lmp.get_thermo("nbuild")  # the same on all processes
+        is_first = self._topology is None
+        if self._topology is None or age == 0 or age < self._list[0] or builds != self._list[1]:
+            center, end = pairs(self.lmp)
+            if is_first:
+                self._check_list(now, n_local, center, end)
+            self._topology = topology(now.ids, n_local, center, end, self.comm)
+        self._list = age, builds
+        return domain(now, self._topology, self.cutoff, self.comm)
+
+    def _check_list(self, now: Atoms, n_local: int, center: Array, end: Array) -> None:
+        """LAMMPS leaves out pairs that are bonded or excluded, which no many-body potential could bear."""
+        x, is_ours, cutoff = now.x, self.type_of[0][now.types] >= 0, self.cutoff
+        every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, is_ours)
+        mine = every.center < n_local
+        ours = is_ours[center] & is_ours[end]
+        listed = _count_within(cutoff, x[end[ours]] - x[center[ours]])
+        needed = _count_within(cutoff, x[every.neighbor[mine]] - x[every.center[mine]])
+        if listed != needed:
+            raise InputError(
+                f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} angstrom. It leaves out "
+                "bonded atoms unless the script says 'special_bonds lj/coul 1 1 1', and those of 'neigh_modify "
+                "exclude'; DPA-2 needs them all"
+            )
+
+    def _evaluate(self, here: Domain, m: int, atom_virial: bool) -> EnergyForces:
+        """Of model ``m``: forces and, if wanted, atomic virials complete, energy and virial of this process alone."""
+        potential, halo = self.potentials[m], here.halo
+        with self._once():
+            graph = graph_of(here, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
+        result = potential.evaluator.evaluate_domain(graph, here.positions, halo=halo)
+        columns = [result.forces, result.atom_virial.reshape(-1, 9)] if atom_virial else [result.forces]
+        complete = halo.adjoint(np.concatenate(columns, axis=1), here.n)
+        return result._replace(forces=complete[:, :3], atom_virial=complete[:, 3:].reshape(-1, 3, 3))
+
+    def _virials(self, results: Sequence[EnergyForces]) -> Array:
+        """(m, 3, 3) of all processes, eV."""
+        mine = np.array([r.virial[0] for r in results])
+        total = np.empty_like(mine)
+        self.comm.Allreduce(mine, total)
+        return total
+
+    def _report(self, result: EnergyForces, n_local: int, eflag: int, vflag: int) -> None:
+        """Tell LAMMPS energy and virial of this process, atom by atom if that is what it asks for."""
+        self.target.begin(eflag, vflag)
+        if not (eflag & ATOM_ENERGY or vflag & ATOM_VIRIAL):
+            self.target.add(result.energy[0] / self.energy_unit, _symmetric(result.virial / self.energy_unit)[0])
+            return
+        energies = result.atom_energy[:n_local] / self.energy_unit
+        virials = np.zeros((n_local, 6))
+        if vflag & ATOM_VIRIAL:
+            virials = _symmetric(result.atom_virial[:n_local] / self.energy_unit)
+        elif n_local:
+            virials[0] = _symmetric(result.virial / self.energy_unit)[0]
+        for atom in range(n_local):
+            self.target.add(energies[atom], virials[atom], atom)
+
+
+def _loaded(path: str, options: Options) -> Potential:
+    try:
+        potential = load(path, options.backend, head=options.head, device=options.device, precision=options.precision)
+    except HeadError as error:
+        if options.head is not None:
+            raise
+        line = f"pair_style {STYLE} {path} head {error.heads[0]}"
+        raise InputError(f"{path} has the heads {', '.join(error.heads)}: choose one, '{line}'") from None
+    potential.strict = options.strict
+    return potential
+
+
+def _symmetric(virial: Array) -> Array:
+    """(n, 3, 3) to (n, 6)."""
+    return (0.5 * (virial + np.swapaxes(virial, 1, 2)))[:, *VOIGT]
 
 
 def type_table(lmp: Lammps, potential: Potential, elements: Sequence[str | None]) -> Array:
@@ -254,13 +384,15 @@ def type_table(lmp: Lammps, potential: Potential, elements: Sequence[str | None]
         if name is not None and name not in potential.type_map:
             raise InputError(f"pair_coeff: {name!r} is an element {unknown_element(name, potential.type_map)}")
         table.append(-1 if name is None else potential.type_map.index(name))
+    if max(table) < 0:
+        raise InputError("pair_coeff names no element, only NULL: the model would act on nothing")
     return np.array(table)
 
 
-def frame_parameters(potential: Potential, given: Sequence[float] | None) -> Array | None:
-    """(k,) what the model takes, or None if it takes none; InputError if that is not what was ``given``."""
+def frame_parameters(potential: Potential, values: Sequence[float] | None) -> Array | None:
+    """(k,) what the model takes, or None if it takes none; InputError if ``values`` is something else."""
     fitting = potential.settings.fitting_net
-    values = given if given is not None else fitting.default_fparam
+    values = values if values is not None else fitting.default_fparam
     if len(values or ()) != fitting.numb_fparam:
         raise InputError(f"the model takes {fitting.numb_fparam} frame parameters (fparam), got {len(values or ())}")
     return np.array(values, dtype=float) if fitting.numb_fparam else None
