@@ -24,6 +24,7 @@ from dpmodel.evaluator import Evaluator
 
 PARTS = {
     "neighbor list": (pair, "pairs"),
+    "topology": (pair, "topology"),
     "domain": (pair, "domain"),
     "graph": (pair, "graph_of"),
     "model": (Evaluator, "share"),
