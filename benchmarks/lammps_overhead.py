@@ -27,7 +27,7 @@ PARTS = {
     "topology": (pair, "topology"),
     "domain": (pair, "domain"),
     "graph": (pair, "graph_of"),
-    "model": (Evaluator, "share"),
+    "model": (Evaluator, "evaluate_domain"),
 }
 
 
