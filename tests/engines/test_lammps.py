@@ -232,6 +232,7 @@ def test_hybrid_that_scales(tmp_path: Path) -> None:
 
 def test_several_types_of_one_element() -> None:
     lmp = lammps_with(BOX)
+    lmp.command("mass * 1.008")
     attach(lmp, [potential()], ["H", "H"])
     lmp.command("run 0")
     check(lmp, BOX._replace(types=np.ones(8, dtype=int)))
@@ -420,7 +421,7 @@ def test_what_cannot_be_used_is_refused() -> None:
     nameless = type(lmp)(cmdargs=["-log", "none", "-screen", "none"])
     nameless.commands_string("units metal\natom_modify id no\nregion b block 0 9 0 9 0 9\ncreate_box 2 b")
     nameless.command("create_atoms 1 single 1 1 1")
-    nameless.command("mass * 1")
+    nameless.commands_string("mass 1 16\nmass 2 1")
     attach(nameless, [potential()], ["O", "H"])
     with pytest.raises(InputError, match="leave out 'atom_modify id no'"):
         nameless.command("run 0")
