@@ -19,6 +19,7 @@ from dpmodel.errors import InputError
 from dpmodel.execution import Exchange, Execution
 from dpmodel.graph import Graph, Selection
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.model.heads import HEADS
 from dpmodel.model.heat_flux import heat_flux
 from dpmodel.model.model import Model
@@ -32,7 +33,7 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
-from dpmodel.statistics.rigidity import ENTRY, Rigidity
+from dpmodel.statistics.rigidity import Rigidity
 from dpmodel.xp import Array, map_arrays
 
 KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
@@ -198,10 +199,10 @@ class Evaluator:
     @cached_property
     def _rigidity(self) -> Rigidity:
         """How certain the last layer is, from the file; raises InputError where that was not calibrated."""
-        if ENTRY not in self.file.extras:
+        if RIGIDITY not in self.file.extras:
             raise InputError("the model does not know its uncertainty: let 'dpmodel calibrate' tell it")
         n_features = self.file.model.fitting.network.layers[-1].n_in
-        return Rigidity.of_entry(self.file.extras[ENTRY], n_features, ENTRY)
+        return Rigidity.of_entry(self.file.extras[RIGIDITY], n_features, RIGIDITY)
 
     def describe(
         self, frames: Sequence[Structure], *, strict: bool, layer: Layer = "descriptor"

@@ -13,7 +13,8 @@ from dpmodel.errors import FileError, InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import replacing
-from dpmodel.statistics.rigidity import ENTRY, Rigidity, calibrated
+from dpmodel.io.metadata import RIGIDITY
+from dpmodel.statistics.rigidity import Rigidity, calibrated
 from dpmodel.xp import Array
 
 CHUNK = 256  # frames between two looks at the clock, and the most that are lost when a run is cut off
@@ -97,7 +98,7 @@ def calibrate(
     rigidity = calibrated(sums.covariance, sums.features, sums.residuals)
     if path is not None:
         path.unlink(missing_ok=True)
-    changed = replace(file, extras=file.extras | {ENTRY: rigidity.entry()})
+    changed = replace(file, extras=file.extras | {RIGIDITY: rigidity.entry()})
     return Calibration(changed, rigidity, sums.residuals, rigidity.deviation(sums.features))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from dpmodel.dpa2.layout import ENTRIES, TENSORS
 from dpmodel.errors import FileError, HeadError, SettingError
 from dpmodel.io.deepmd import ModelFile, Tables, empty_model, filled, stored, with_tables
-from dpmodel.io.metadata import DISTANCE, extras_of, shortest_distance
+from dpmodel.io.metadata import DISTANCE, RIGIDITY, extras_of, shortest_distance
 from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
 from dpmodel.io.reader import Reader
@@ -191,7 +191,9 @@ def from_checkpoint(
     names = tensor_paths(settings, mould)
     _expect_tensors(tensors, names, file)
     arrays = {leaf.path: reader.array(leaf, tensors[name], name) for name, leaf in names.items() if name in tensors}
+    extra = state.get("_extra_state", {})
     beside = {"backend": "PyTorch", "model_def_script": script, "@variables": {}}
+    beside |= {key: extra[key] for key in (RIGIDITY,) if key in extra}
     distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
     return ModelFile(settings, filled(mould, arrays, reader), extras_of(beside, file), distance)
 
@@ -268,6 +270,7 @@ def to_checkpoint(model_file: ModelFile, file: str = "model") -> dict[str, Any]:
     state[DISTANCE] = np.asarray(-1.0 if distance is None else distance)
     params = model_file.extras.get("model_def_script", {}) | settings.model_dump() | _polar(model_file, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
+    extra |= {key: value for key, value in model_file.extras.items() if key == RIGIDITY}
     return {f"model.{ONLY}.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 
 

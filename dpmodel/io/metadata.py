@@ -11,6 +11,7 @@ from dpmodel.io.node import describe
 from dpmodel.io.tree import map_leaves
 
 DISTANCE = "min_nbor_dist"
+RIGIDITY = "last_layer_rigidity"  # how certain the model is (dpmodel.statistics.rigidity)
 UNKNOWN = (0.0, -1.0)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from dpmodel.errors import FileError, InputError
 from dpmodel.xp import Array
 
-ENTRY = "last_layer_rigidity"  # beside the model in a file
 SCAN = np.logspace(-12, 2, 141)  # of s, in units of the mean eigenvalue of C
 
 

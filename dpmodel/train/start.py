@@ -10,6 +10,7 @@ import numpy as np
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
@@ -191,7 +192,8 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
             )
     tell_differences(task.model, file.settings, path)
     arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
-    extras = file.extras | {"model_def_script": task.model.model_dump()}
+    kept = {key: value for key, value in file.extras.items() if key != RIGIDITY}  # it goes with the last layer
+    extras = kept | {"model_def_script": task.model.model_dump()}
     return replace(file, settings=task.model, model=Rebuilder(mould)(arrays), extras=extras)
 
 

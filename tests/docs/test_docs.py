@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.io.model import read_model, write_model
-from dpmodel.statistics.rigidity import ENTRY, Rigidity
+from dpmodel.statistics.rigidity import Rigidity
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +27,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
     shutil.copy(ROOT / "tests" / "reference" / "baseline" / "model.dp", tmp_path / "water.dp")
     file = read_model(tmp_path / "water.dp")
     rigidity = Rigidity(np.eye(file.model.fitting.network.layers[-1].n_in), 1.0, 1.0)
-    write_model(tmp_path / "known.dp", replace(file, extras=file.extras | {ENTRY: rigidity.entry()}))
+    write_model(tmp_path / "known.dp", replace(file, extras=file.extras | {RIGIDITY: rigidity.entry()}))
     frame = np.load(ROOT / "tests" / "reference" / "baseline" / "io.npz")
     monkeypatch.chdir(tmp_path)
     names = {"positions": frame["coord"], "types": frame["atype"], "cell": frame["box"]}

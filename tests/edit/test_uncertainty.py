@@ -15,10 +15,11 @@ from dpmodel.data.systems import Frame
 from dpmodel.edit.uncertainty import CHUNK, calibrate
 from dpmodel.errors import FileError, InputError
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.io.model import read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
-from dpmodel.statistics.rigidity import ENTRY, Rigidity
+from dpmodel.statistics.rigidity import Rigidity
 from engines import engine_of
 from random_models import random_model
 from small_water import MODEL, write_system
@@ -105,12 +106,12 @@ def test_what_another_run_left_is_not_used(tmp_path: Path) -> None:
         calibrate(file, engine, frames(3), frames(3, seed=9), keep=keep, mark="mine")
 
 
-@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".dp.json"])
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".dp.json", ".pt"])
 def test_files_keep_it(suffix: str, tmp_path: Path) -> None:
     changed = calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9))
     path = tmp_path / f"known{suffix}"
     write_model(path, changed.file)
-    again = Rigidity.of_entry(read_model(path).extras[ENTRY], len(changed.rigidity.covariance), suffix)
+    again = Rigidity.of_entry(read_model(path).extras[RIGIDITY], len(changed.rigidity.covariance), suffix)
     np.testing.assert_array_equal(again.covariance, changed.rigidity.covariance)
     assert (again.alpha, again.regularizer) == (changed.rigidity.alpha, changed.rigidity.regularizer)
 
@@ -123,7 +124,7 @@ def test_command(command: Command, tmp_path: Path) -> None:
     result = command("calibrate", *paths)
     assert result.code == 0, result
     assert "within 1 and 2 deviations" in result.err
-    assert ENTRY in load(tmp_path / "known.dp").file.extras
+    assert RIGIDITY in load(tmp_path / "known.dp").file.extras
     assert "exists already" in command.refuses("calibrate", *paths)
 
 
