@@ -40,10 +40,6 @@ def clip(x, min=None, max=None):
     return anp.clip(x, -np.inf if min is None else min, np.inf if max is None else max)
 
 
-def argsort(x, /, *, axis=-1, stable=True):
-    return np.argsort(getval(x), axis=axis, stable=stable)
-
-
 def detach(x):
     return getval(x)
 
