@@ -93,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for command, options in OPTIONS.items():
         part = commands.add_parser(command)
+        flags: str
+        settings: dict[str, Any]
         for flags, settings in ({"-v --log-level": {}, "-l --log-path": {}} | options).items():
             part.add_argument(*flags.split(), **settings)
     return top

@@ -16,7 +16,7 @@ from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.torchfile import write_checkpoint
 from dpmodel.model.build import build
 from dpmodel.model.settings import ModelSettings
-from small_water import MODEL
+from small_water import DESCRIPTOR, MODEL
 
 HEADS: dict[str, dict[str, Any]] = {
     "Domains_Alloy": {"model_branch_alias": ["Default", "Materials"], "info": {"observed_type": ["Al", "Cu", "Mg"]}},
@@ -84,7 +84,7 @@ def test_for_programs(command: Command, big: Path) -> None:
     assert found["heads"]["H2O_PBE"]["observed_type"] == ["H", "O"]
     one = json.loads(command("show", big, "--head", "H2O_PBE", "--json").out)
     assert one["type_map"] == list(SYMBOLS)
-    assert one["settings"]["descriptor"]["repinit"]["rcut"] == MODEL["descriptor"]["repinit"]["rcut"]
+    assert one["settings"]["descriptor"]["repinit"]["rcut"] == DESCRIPTOR["repinit"]["rcut"]
     assert one["n_parameters"] == sum(one["parameters"].values()) > 0
     assert np.shape(one["out_bias"]) == (118, 1)
 

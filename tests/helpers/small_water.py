@@ -14,7 +14,7 @@ THREE = {"use_three_body": True, "three_body_neuron": [2, 4], "three_body_rcut":
 REFORM = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 12, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2}
 REFORM |= {"attn1_hidden": 4, "attn1_nhead": 1, "attn2_hidden": 4, "attn2_nhead": 1}
 DESCRIPTOR: dict[str, Any] = {"type": "dpa2", "repinit": BLOCK | THREE, "repformer": REFORM}
-MODEL: dict[str, Any] = {"type_map": ["O", "H"], "descriptor": DESCRIPTOR, "fitting_net": {"neuron": [6]}}
+MODEL = {"type_map": ["O", "H"], "descriptor": DESCRIPTOR, "fitting_net": {"neuron": [6]}}
 TYPES = [0, 1, 1, 0, 1, 1]
 
 
