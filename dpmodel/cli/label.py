@@ -9,8 +9,6 @@ Examples:
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from dpmodel.data.labels import LABELS
 from dpmodel.data.structure import Structure
 from dpmodel.errors import FileError, InputError
 from dpmodel.evaluator import Prediction
-from dpmodel.io.files import make_folder, replacing
+from dpmodel.io.files import make_folder, replacing, staged
 from dpmodel.potential import Potential, load
 
 RECORD = "labels_from.json"  # whose labels a folder holds
@@ -135,9 +133,7 @@ def labels(predictions: Sequence[Prediction], real: np.ndarray) -> Arrays:
 
 def write_set(place: Path, arrays: Arrays) -> None:
     """A set of a system, which is there with all its files or not at all."""
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
-        new = Path(folder) / "set"
+    with staged(place) as new:
         new.mkdir()
         for name, value in arrays.items():
             np.save(new / f"{name}.npy", value)
-        shutil.move(new, place)
