@@ -68,5 +68,5 @@ def with_neighbors(file: ModelFile, truncate: bool) -> ModelFile:
 def write(target: Path, file: ModelFile, original: ModelFile, overwrite: bool, people: Console = told) -> None:
     """Write ``file``, made from ``original``, and say how closely it gives its numbers."""
     worst = write_checked(target, file, original, overwrite=overwrite)
-    line = f"{target}: read back, its numbers are those of the original to {worst:.0e}"
+    line = f"{target}: read back, its numbers are those of the original{f' to {worst:.0e}' if worst else ', exactly'}"
     people.print(line, soft_wrap=True, markup=False)

@@ -9,6 +9,7 @@ Examples:
 """
 
 import json
+import math
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -123,5 +124,6 @@ def _lines(run: Training, told: Console) -> Watch:
 
 
 def _values(found: Columns, learning_rate: float) -> str:
-    errors = " ".join(f"{name} {value:.3g}" for name, value in found.items() if name != "rmse")
+    known = {name: value for name, value in found.items() if name != "rmse" and not math.isnan(value)}  # has labels
+    errors = " ".join(f"{name} {value:.3g}" for name, value in known.items())
     return f"{errors} lr {learning_rate:.1e}"

@@ -289,6 +289,14 @@ def test_lines_where_there_is_no_terminal(folder: Path) -> None:
     assert lines[-1].endswith(" 0:00:00 left")
 
 
+@pytest.mark.filterwarnings("ignore:training.training_data. no system has the labels")
+def test_errors_of_labels_that_there_are_not_are_not_shown(folder: Path) -> None:
+    (folder / "train/set.000/virial.npy").unlink()
+    result = command("--skip-neighbor-stat", data=script(Path("train")))
+    (line,) = [line for line in result.output.splitlines() if line.startswith("step 2: ")]
+    assert ("rmse_e" in line, "rmse_v" in line, "nan" in line) == (True, False, False)
+
+
 # --- units ---
 
 
