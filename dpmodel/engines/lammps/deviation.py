@@ -34,7 +34,7 @@ class DeviationFile:
         self.path = self.path.absolute()  # a script may go to another folder
 
     def due(self, step: int) -> bool:
-        """Whether this step has a line that is not yet there."""
+        """True if this step has a line that is not yet written."""
         return step % self.every == 0 and step != self._last
 
     def write(self, step: int, ids: Array, forces: Sequence[Array], virials: Sequence[Array], comm: Comm) -> None:
@@ -49,9 +49,9 @@ class DeviationFile:
             return
         order = np.argsort(np.concatenate([part[0] for part in parts]))
         every = np.concatenate([part[1] for part in parts])[order]
-        found = summary(every, virial_deviation(np.stack(virials), len(every), self.relative_v))
-        values = [*found.values(), *(every if self.atomic else ())]
-        self._append(list(found), f"{step:12d}" + "".join(f"{value:19.6e}" for value in values))
+        deviations = summary(every, virial_deviation(np.stack(virials), len(every), self.relative_v))
+        values = [*deviations.values(), *(every if self.atomic else ())]
+        self._append(list(deviations), f"{step:12d}" + "".join(f"{value:19.6e}" for value in values))
 
     def _append(self, names: Sequence[str], line: str) -> None:
         """To a file that is not kept open: LAMMPS does not say when it lets go of its pair style."""

@@ -1,6 +1,6 @@
 """Atoms of other processes: who has them, and how rows of arrays travel between the processes that share a system.
 
-Everything is found from atom IDs.  The process ``ID % size`` is the directory of an ID: owners announce themselves
+All follows from atom IDs.  The process ``ID % size`` is the directory of an ID: owners announce themselves
 there, and whoever sees the atom asks there.
 """
 
@@ -37,17 +37,17 @@ class Halo:
         """(g,) the process that has each foreign atom."""
         size = self.comm.size
         announced = _all_to_all(self.comm, [own[own % size == rank] for rank in range(size)])
-        known = np.concatenate(announced)
+        announced_ids = np.concatenate(announced)
         owner = np.repeat(np.arange(size), [len(ids) for ids in announced])
         questions = _all_to_all(self.comm, [foreign[foreign % size == rank] for rank in range(size)])
-        answers = _all_to_all(self.comm, [owner[_find(known, ids)] for ids in questions])
+        answers = _all_to_all(self.comm, [owner[_find(announced_ids, ids)] for ids in questions])
         result = np.empty(len(foreign), dtype=np.int64)
         for rank in range(size):
             result[foreign % size == rank] = answers[rank]
         return result
 
     def forward(self, rows: Array, count: int) -> Array:
-        """(n, ...) to (count, ...): the given rows, then the ghosts', then zeros."""
+        """(n, ...) to (count, ...): these rows, then the ghosts', then zeros."""
         result = np.zeros((count, *rows.shape[1:]), rows.dtype)
         result[: len(rows)] = rows
         sent = np.concatenate([rows[index] for index in self._sent])
@@ -78,16 +78,16 @@ class Halo:
 
 
 def _find(ids: Array, wanted: Array) -> Array:
-    """Where the ``wanted`` are among ``ids``; raises DpmodelError if one is not there."""
+    """The positions of the ``wanted`` among ``ids``; raises DpmodelError if one is not there."""
     order = np.argsort(ids, kind="stable")
-    place: Array = np.searchsorted(ids, wanted, sorter=order)
-    missing = place == len(ids)
+    position: Array = np.searchsorted(ids, wanted, sorter=order)
+    missing = position == len(ids)
     if len(ids):
-        place = order[np.where(missing, 0, place)]
-        missing |= ids[place] != wanted
+        position = order[np.where(missing, 0, position)]
+        missing |= ids[position] != wanted
     if missing.any():
         raise DpmodelError(f"no process has atom {wanted[missing][0]}: have atoms been lost?")
-    return place
+    return position
 
 
 def _all_to_all(comm: Comm, parts: Sequence[Array]) -> list[Array]:

@@ -95,7 +95,7 @@ def _started(switches: Sequence[str], comm: Any) -> Any:
 
 
 def _partition(comm: Any) -> str:
-    """What a file has at its end that every partition of LAMMPS writes, as LAMMPS' logs have it: ``.0``, or nothing."""
+    """The end of the name of a file that every partition writes, as LAMMPS' logs have it: ``.0``, or nothing."""
     world = MPI.COMM_WORLD
     first = comm.bcast(world.rank)
     return "" if comm.size == world.size else f".{sorted(set(world.allgather(first))).index(first)}"
@@ -118,7 +118,7 @@ def _stop(comm: Any, error: Exception, is_shown: bool = False) -> NoReturn:
 
 
 def _lammps_error(message: str, is_shown: bool) -> str:
-    """What to print of an error of LAMMPS: nothing that LAMMPS has shown where this is printed, too."""
+    """The lines for an error of LAMMPS: nothing that LAMMPS has shown where this is printed, too."""
     hint = advice(message)
     if "deepmd" in message.partition("Last input line:")[2].split():
         hint = f"Write 'pair_style {STYLE} model.dp' in place of 'pair_style deepmd model.pb': the rest is the same"

@@ -1,4 +1,4 @@
-"""What is read from a LAMMPS object beside its arrays."""
+"""LAMMPS' library: its units, atoms, neighbor list, and the computes and fixes of a script."""
 
 import ctypes
 import os

@@ -11,7 +11,7 @@ from dpmodel.settings import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What may follow the models in ``pair_style dpmodel``."""
+    """The options that may follow the models in ``pair_style dpmodel``."""
 
     backend: str = "numpy"
     device: str | None = None
@@ -48,26 +48,26 @@ def models_and_options(words: Sequence[str]) -> tuple[list[str], Options]:
     """
     first = next((k for k, word in enumerate(words) if "." not in word), len(words))  # model files have a suffix
     paths, rest = list(words[:first]), list(words[first:])
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     while rest:
         name = rest.pop(0)
         if name not in NAMES:
             hint = nearest(name, NAMES) or f"; known are {', '.join(NAMES)}"
             raise InputError(f"pair_style {STYLE}: {name!r} is no option{hint}")
         if name in FLAGS:
-            given[name] = True
+            values[name] = True
         elif name == "fparam":
             numbers = next((k for k, word in enumerate(rest) if word in NAMES), len(rest))
-            given[name] = tuple(_value(name, word, float) for word in rest[:numbers])
+            values[name] = tuple(_value(name, word, float) for word in rest[:numbers])
             del rest[:numbers]
         elif rest:
             word = rest.pop(0)
-            given[name] = _value(name, word, VALUES.get(name, str))
+            values[name] = _value(name, word, VALUES.get(name, str))
         else:
             raise InputError(f"pair_style {STYLE}: {name} needs a value")
     if not paths:
         raise InputError(f"pair_style {STYLE} needs a model file: pair_style {STYLE} model.dp backend torch")
-    return paths, Options(**given)
+    return paths, Options(**values)
 
 
 def _value(name: str, word: str, kind: Callable[[str], Any]) -> Any:

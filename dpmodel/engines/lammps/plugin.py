@@ -49,7 +49,7 @@ ROOM = 1 << 16  # bytes for an object, which takes about a thousand
 
 
 class PairStyle(Protocol):
-    """What LAMMPS calls; no exception may leave these functions."""
+    """The functions that LAMMPS calls; no exception may leave them."""
 
     def settings(self, words: list[str]) -> None:
         """``words`` of ``pair_style``, without its name."""

@@ -1,4 +1,4 @@
-"""What in LAMMPS asks the pair style for energies, forces or virials, and what comes of it with a model."""
+"""The table of LAMMPS' styles that ask the pair style for something, and what comes of it with a model."""
 
 import re
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ def expect_answers(lmp: Lammps, target: PairObject) -> None:
 
 
 def advice(message: str) -> str:
-    """What to do about LAMMPS' refusal ``message``, or nothing."""
+    """The row's words for LAMMPS' refusal ``message``, or nothing."""
     for row in ROWS:
         for style in row.styles if row.outcome == "refused by LAMMPS" else ():
             if re.search(rf"\bnot support(ed)? (compute |fix )?{re.escape(style)}(?![/\w])", message):
