@@ -20,6 +20,8 @@ from dpmodel.edit.type_map import change_type_map as retyped
 from dpmodel.edit.verified_save import write_checked
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.evaluator import Evaluator, HeatFlux, Prediction, Wants, stack
+from dpmodel.export.read import load_program
+from dpmodel.export.record import has_record
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
@@ -41,8 +43,9 @@ def load(
     precision: str | None = None,
     device: str | None = None,
     compile: bool | None = None,
+    trusted: bool = False,
 ) -> "Potential":
-    """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``, or ``.dp.json``.
+    """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``, or ``.dp.json``; or an exported program.
 
     Parameters
     ----------
@@ -58,14 +61,22 @@ def load(
         "cpu", "cuda:0", ...; the backend's default otherwise.
     compile : bool, optional
         Compile or not; the backend's default otherwise.
+    trusted : bool
+        Run the program in an exported file (``dpmodel export``), which could do anything; its form says on which
+        backend, and its own test is run first.  Other files never run anything.
 
     Raises
     ------
     FileError
-        If the file cannot be read as a model.
+        If the file cannot be read as a model, or the program in it does not pass its test.
     BackendError
         If the backend, its framework or the device is not there.
     """
+    if has_record(path):
+        file, engine, evaluator = load_program(
+            path, backend, device, trusted=trusted, fixed=head or precision or compile
+        )
+        return Potential(file, engine, evaluator=evaluator)
     engine = find_backend(backend).engine(device, compile)
     file = read_model(path, head)
     return Potential(with_precision(file, precision) if precision else file, engine)
@@ -171,10 +182,10 @@ class Potential:
     not a warning.
     """
 
-    def __init__(self, file: ModelFile, engine: Engine, *, strict: bool = False) -> None:
+    def __init__(self, file: ModelFile, engine: Engine, *, strict: bool = False, evaluator: Any = None) -> None:
         self.file, self.engine, self.strict = file, engine, strict
         self.settings = file.settings
-        self.evaluator = Evaluator(file, engine)
+        self.evaluator: Evaluator = evaluator or Evaluator(file, engine)
 
     def to(self, backend: str, *, device: str | None = None, compile: bool | None = None) -> "Potential":
         """The same model, array for array, on another backend or device; arguments and errors as for ``load``."""

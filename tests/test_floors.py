@@ -20,7 +20,7 @@ FLOORS = (
     "model",
     "io",
     "data",
-    "evaluator accuracy statistics edit train testing",
+    "evaluator accuracy statistics edit train testing export",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel cli engines potential relax __main__",
 )

@@ -1,5 +1,8 @@
 """dpmodel on PyTorch: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Module`` for programs of one's own."""
 
+from importlib import import_module
+from typing import Any
+
 import torch
 
 from dpmodel.xp import register_namespace
@@ -13,6 +16,8 @@ __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
 for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo then has no bases to walk
     register_namespace(array_type, namespace)
 
+EXPORTERS = {"deepmd-kit": "torchscript.deepmd_kit", "torch": "export", "metatomic": "torchscript.metatomic"}
+
 
 class TorchBackend:
     name = "torch"
@@ -21,6 +26,10 @@ class TorchBackend:
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Eager unless asked to compile, which takes about a minute for every new set of sizes."""
         return Engine(find_device(device), compiles=bool(compile))
+
+    def exporter(self, form: str) -> Any:
+        """The module that writes and reads exported files of ``form``."""
+        return import_module(f"dpmodel_torch.{EXPORTERS[form]}")
 
 
 backend = TorchBackend()

@@ -20,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dpmodel.accuracy import Accuracy, accuracy, details, quantities, total
-from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, told
+from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, told
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError
 from dpmodel.io.files import make_folder, replacing
@@ -40,8 +40,9 @@ def main(
     as_json: Json = False,
     backend: Backend = "numpy",
     device: Device = None,
+    trust: Trust = False,
 ) -> None:
-    potential = load(model, backend, head=head, device=device)
+    potential = load(model, backend, head=head, device=device, trusted=trust)
     results = evaluate_systems(potential, [str(path) for path in systems or ()], most, detail, told)
     if as_json:
         print(to_json(results))

@@ -35,7 +35,7 @@ app = group(
             "schema",
         ],
         "Look at models": ["show", "diff", "compare"],
-        "Change models": ["convert", "compress", "calibrate", "change-bias", "change-type-map"],
+        "Change models": ["convert", "compress", "calibrate", "change-bias", "change-type-map", "export"],
     },
     name="dpmodel",
     help="DPA-2 interatomic potentials on NumPy, PyTorch, JAX and Paddle.",

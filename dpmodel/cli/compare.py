@@ -4,6 +4,7 @@ The exit code is 1 if they do not agree. With --precision: float32 beside float6
 
 Examples:
     dpmodel compare model.dp --backends torch,jax --structure water.xyz
+    dpmodel compare model.dp --with model.pth --trust
     dpmodel compare model.dp water.xyz --precision --backends torch
 """
 
@@ -26,7 +27,7 @@ import dpmodel
 from dpmodel.backend import backend as find_backend
 from dpmodel.backend import installed
 from dpmodel.cli.frames import read_structures
-from dpmodel.cli.options import Head, Index, Json, Model
+from dpmodel.cli.options import Head, Index, Json, Model, Trust
 from dpmodel.cli.precision import PRECISIONS, PrecisionReport, compare_precision
 from dpmodel.data.elements import masses_of
 from dpmodel.data.samples import asked, example
@@ -34,11 +35,13 @@ from dpmodel.data.structure import Structure
 from dpmodel.edit.precision import with_precision
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import BackendError, InputError
+from dpmodel.export.record import has_record
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.model import read_model
-from dpmodel.potential import Potential
+from dpmodel.potential import Potential, load
 
 Arrays = dict[str, np.ndarray]
+Source = ModelFile | Potential  # an exported file is a potential from the start
 
 REFERENCE = "numpy"
 CALLS = 5  # whose median is the time
@@ -64,6 +67,7 @@ def main(
     precision: Annotated[
         bool, typer.Option("--precision", help="float32 beside float64, on the first backend.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     names = [name.strip() for name in backends.split(",")] if backends else None
     paths: list[Path] = [*(structures or []), *(structure or [])]
@@ -72,7 +76,14 @@ def main(
         report = _precisions(model, paths, index, head, (names or [REFERENCE])[0])
     else:
         report = compare(
-            model, backends=names, structures=paths, index=index, other=other, tolerance=tolerance, head=head
+            model,
+            backends=names,
+            structures=paths,
+            index=index,
+            other=other,
+            tolerance=tolerance,
+            head=head,
+            trusted=trust,
         )
     if as_json:
         print(report.to_json())
@@ -189,6 +200,7 @@ def compare(
     tolerance: float | None = None,
     precision: str | None = None,
     head: str | None = None,
+    trusted: bool = False,
 ) -> Comparison:
     """Compare backends with NumPy, or the model ``other`` with ``model``.
 
@@ -202,7 +214,7 @@ def compare(
         Anything that ASE reads, of which ``index`` chooses frames; by default a small structure of the model's types.
     tolerance : float, optional
         Relative to the largest number; by default 1e-10, and 2e-5 where single precision is involved.
-    precision, head
+    precision, head, trusted
         As for ``dpmodel.load``.
 
     Raises
@@ -211,15 +223,16 @@ def compare(
         If one of ``backends`` is not available.
     """
     names = list(dict.fromkeys(backends or [REFERENCE, *installed()]))
-    files = [read_model(path, head) for path in ([model, other] if other else [model])]
-    files = [with_precision(file, precision) for file in files] if precision else files
+    files = [opened(path, head, precision, trusted) for path in ([model, other] if other else [model])]
+    if not other and isinstance(files[0], Potential):
+        raise InputError(f"{model} is an exported file: compare it --with the model that it was made from")
     kinds = [file.settings.fitting_net.type for file in files]
     if len(set(kinds)) > 1:
         raise InputError(f"{model} is an {kinds[0]} model, {other} is a {kinds[1]} model: there is nothing to compare")
     atoms = [a for path in structures for a in read_structures(path, index)]
 
-    def measured(name: str, file: ModelFile, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
-        potential = Potential(file, find_backend(name).engine())
+    def measured(name: str, file: Source, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
+        potential = file if isinstance(file, Potential) else Potential(file, find_backend(name).engine())
         frames = [potential.structure(a) for a in atoms] if atoms else [sample(potential, common(files))]
         return measure(potential, frames, label or name, right)
 
@@ -255,7 +268,15 @@ def _precisions(model: Path, structures: Sequence[Path], index: str, head: str |
     return compare_precision(double, single, frames, masses_of(file.settings.type_map))
 
 
-def common(files: Sequence[ModelFile]) -> list[str]:
+def opened(path: Path, head: str | None, precision: str | None, trusted: bool) -> Source:
+    """The model in ``path``, or the program."""
+    if has_record(path):
+        return load(path, trusted=trusted)
+    file = read_model(path, head)
+    return with_precision(file, precision) if precision else file
+
+
+def common(files: Sequence[Source]) -> list[str]:
     """Names of the types that all know."""
     return [name for name in files[0].settings.type_map if all(name in file.settings.type_map for file in files)]
 
@@ -277,9 +298,10 @@ def measure(potential: Potential, frames: list[Structure], name: str, right: Arr
     collected: dict[str, list[np.ndarray]] = {}
     for frame, p in zip(frames, predictions, strict=True):
         per_atom = None if p.energy is None else p.energy / len(frame.types)
-        (described,) = potential.evaluator.describe([frame], strict=potential.strict)
         values = {"energy/atom": per_atom, "forces": p.forces, "virial": p.virial, **p.outputs}
-        for quantity, value in (values | {"descriptor": described}).items():
+        if isinstance(potential.file, ModelFile):  # a program has no descriptor to show
+            (values["descriptor"],) = potential.evaluator.describe([frame], strict=potential.strict)
+        for quantity, value in values.items():
             if value is not None:
                 collected.setdefault(quantity, []).append(value.reshape(-1))
     found = {quantity: np.concatenate(values) for quantity, values in collected.items()}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpmodel.cli.frames import read_structures, structure_of
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, told
 from dpmodel.errors import InputError
 from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
@@ -36,8 +36,9 @@ def main(
     backend: Backend = "numpy",
     device: Device = None,
     precision: Precision = None,
+    trust: Trust = False,
 ) -> None:
-    potential = load(model, backend, head=head, device=device, precision=precision)
+    potential = load(model, backend, head=head, device=device, precision=precision, trusted=trust)
     potential.strict = strict
     evaluate_file(potential, structure, output, index, told)
 

@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from dpmodel.cli.frames import read_frames
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, progress, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, Trust, progress, told
 from dpmodel.data.labels import LABELS
 from dpmodel.data.structure import Structure
 from dpmodel.errors import FileError, InputError
@@ -40,8 +40,9 @@ def main(
     backend: Backend = "numpy",
     device: Device = None,
     precision: Precision = None,
+    trust: Trust = False,
 ) -> None:
-    potential = load(model, backend, head=head, device=device, precision=precision)
+    potential = load(model, backend, head=head, device=device, precision=precision, trusted=trust)
     every = [s for frames in read_frames(structures, potential, index) for s in frames.structures]
     groups = grouped(every, potential.type_map)
     begin(folder, {"model": sha256(model), "head": head, "set_size": size})

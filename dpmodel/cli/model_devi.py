@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from dpmodel.cli.frames import read_frames
-from dpmodel.cli.options import Backend, Device, Head, Index, Json, Precision, Systems, progress, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Json, Precision, Systems, Trust, progress, told
 from dpmodel.data.systems import Frame
 from dpmodel.engines.deviation import energy_deviation, force_deviation, summary, virial_deviation
 from dpmodel.errors import InputError
@@ -56,11 +56,12 @@ def main(
     backend: Backend = "numpy",
     device: Device = None,
     precision: Precision = None,
+    trust: Trust = False,
 ) -> None:
     if len(models) < 2 and not real_error:
         raise InputError("one model deviates from nothing: give two or more, or --real-error")
     expect_free(output, overwrite=True)
-    potentials = [load(path, backend, head=head, device=device, precision=precision) for path in models]
+    potentials = [load(path, backend, head=head, device=device, precision=precision, trusted=trust) for path in models]
     for potential in potentials:
         potential.expect_forces()
     every = zip(*(read_frames(systems or [], potential, index) for potential in potentials), strict=True)

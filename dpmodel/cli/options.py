@@ -37,3 +37,6 @@ Precision = Annotated[
 def progress() -> Progress:
     """A bar on standard error, where that is a terminal."""
     return Progress(console=told, transient=True, disable=not told.is_terminal)
+
+
+Trust = Annotated[bool, typer.Option("--trust", help="Run the program in an exported file, which could do anything.")]

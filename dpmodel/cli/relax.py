@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dpmodel.cli.evaluate import with_results
 from dpmodel.cli.frames import read_structures
-from dpmodel.cli.options import Backend, Device, Force, Head, Index, Model, told
+from dpmodel.cli.options import Backend, Device, Force, Head, Index, Model, Trust, told
 from dpmodel.errors import InputError
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.potential import load
@@ -37,12 +37,13 @@ def main(
     force: Force = False,
     backend: Backend = "numpy",
     device: Device = None,
+    trust: Trust = False,
 ) -> None:
     if pressure and not cell:
         raise InputError("--pressure acts on the cell: give --cell, too")
     expect_free(output, force)
     frames = [atoms for path in structures for atoms in read_structures(path, index)]
-    potential = load(model, backend, head=head, device=device)
+    potential = load(model, backend, head=head, device=device, trusted=trust)
     done = potential.relax_many(
         frames, cell=cell, max_force=max_force, max_steps=max_steps, pressure=pressure, progress=True
     )

@@ -48,17 +48,20 @@ class DPA2:
         execution = execution or Execution()
         table = self.type_embedding()
         vectors = cast(vectors, table.dtype)
-        xp = namespace(vectors)
         parts = Parts(graph, vectors, execution.bins)
         g1 = self.first_description(graph, parts, table, execution)
         g1, rot_mat, g2, h2, switch = self.refine(graph, parts, g1, execution)
         execution.observe("g1", g1)
-        if self.concat_types:
-            g1 = xp.concat([g1, gather(table, graph.types[: shape(g1)[0]])], axis=-1)
-        found = Description(g1, rot_mat, g2, h2, switch)
-        for name, value in zip(Description._fields, found, strict=True):
+        described = Description(self.with_types(g1, graph), rot_mat, g2, h2, switch)
+        for name, value in zip(Description._fields, described, strict=True):
             execution.observe(name, value)
-        return found
+        return described
+
+    def with_types(self, g1: Array, graph: Graph) -> Array:
+        """The last features of the centers, and after them the embedding of their types if the model wants it."""
+        if not self.concat_types:
+            return g1
+        return namespace(g1).concat([g1, gather(self.type_embedding(), graph.types[: shape(g1)[0]])], axis=-1)
 
     def call(
         self,

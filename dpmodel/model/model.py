@@ -1,6 +1,6 @@
 """The atomic model: descriptor, fitting net, bias and mask (specification/model.md 3)."""
 
-from dpmodel.dpa2.descriptor import DPA2
+from dpmodel.dpa2.descriptor import DPA2, Description
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model.fitting import Fitting
@@ -31,7 +31,11 @@ class Model:
     def __call__(self, graph: Graph, vectors: Array, execution: Execution | None = None) -> Array:
         """Output of each center, (N, ...) in float64; zero for virtual and excluded atoms."""
         execution = execution or Execution()
-        y = self.fitting(self.descriptor(graph, vectors, execution), graph)
+        return self.output(self.descriptor(graph, vectors, execution), graph, execution)
+
+    def output(self, description: Description, graph: Graph, execution: Execution) -> Array:
+        """Output of the centers that are described; of ``graph``, types and parameters are enough."""
+        y = self.fitting(description, graph)
         types = graph.types[: shape(y)[0]]
         y = HEADS[self.fitting.kind].bias(self, y, types)
         execution.observe("atomic", y)

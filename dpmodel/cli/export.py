@@ -1,0 +1,55 @@
+"""Write a model as a program that other people's engines run: deepmd-kit, LAMMPS, C++, XLA, Paddle, metatomic.
+
+The file carries its own test, and is there only after a fresh process loaded it and it passed.
+
+Examples:
+    dpmodel export water.dp water.pth --for deepmd-kit
+    dpmodel export water.dp water.pt2 --aot
+    dpmodel export water.dp water.stablehlo --platforms cpu,cuda,tpu
+    dpmodel export water.dp water.pt --for metatomic
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpmodel.cli.options import Force, Head, Model, Precision, told
+from dpmodel.edit.precision import with_precision
+from dpmodel.export.forms import Options
+from dpmodel.export.write import export
+from dpmodel.io.model import read_model
+
+
+def main(
+    model: Model,
+    output: Annotated[
+        Path, typer.Argument(help="The file to write (.pth, .pt2, .stablehlo, .pdz, .pt).", show_default=False)
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="deepmd-kit, torch, stablehlo, paddle, metatomic; what the suffix says if not given."
+        ),
+    ] = None,
+    head: Head = None,
+    force: Force = False,
+    precision: Precision = None,
+    aot: Annotated[
+        bool, typer.Option("--aot", help=".pt2: compile ahead of time, for C++ too; takes a minute.")
+    ] = False,
+    platforms: Annotated[
+        str | None, typer.Option("--platforms", help=".stablehlo: cpu,cuda,rocm,tpu; the CPU if not given.")
+    ] = None,
+) -> None:
+    options = Options(ahead=aot, platforms=tuple(platforms.split(",")) if platforms else ())
+    file = read_model(model, head)
+    found = export(
+        output, with_precision(file, precision) if precision else file, form, options=options, overwrite=force
+    )
+    told.print(
+        f"{output}: for {found.form}, {found.size / 1e6:.1f} MB, written in {found.seconds:.1f} s; in a fresh process "
+        f"its numbers are NumPy's to {found.worst:.0e} (first call {found.first_seconds:.1f} s)",
+        soft_wrap=True,
+        markup=False,
+    )

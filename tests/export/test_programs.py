@@ -1,0 +1,69 @@
+"""Programs give the numbers of the model they were made from, on structures of sizes that they were not made with."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+
+from dpmodel.data.structure import Structure
+from dpmodel.export.read import ProgramEvaluator
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.model.settings import ModelSettings
+from dpmodel.testing.cases import Case
+from dpmodel.testing.options import Space
+from exporting import PERIODIC, assert_agrees, program, triclinic, water_box
+from random_models import random_model
+from small_water import MODEL
+
+OPEN = np.zeros(3, dtype=bool)
+FORMS = ("deepmd-kit",)
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+STRUCTURES = {
+    "one atom": Structure(np.array([[1.0, 2.0, 3.0]]), np.array([1]), None, OPEN),
+    "one atom and its images": Structure(np.array([[1.0, 2.0, 3.0]]), np.array([0]), triclinic(2.6), PERIODIC),
+    "isolated atoms": Structure(30.0 * np.arange(15.0).reshape(5, 3), np.array([0, 1, 1, 0, 1]), None, OPEN),
+    "two atoms": Structure(np.array([[0.0, 0, 0], [0.9, 0.3, 0]]), np.array([0, 1]), None, OPEN),
+    "more neighbors than slots": water_box(27, 5.0 * np.eye(3)),
+    "triclinic": water_box(60, triclinic(9.5), 1),
+    "left-handed": water_box(40, triclinic(9.0)[[1, 0, 2]], 2),
+    "slab": replace(water_box(30, triclinic(7.5), 3), pbc=np.array([True, True, False])),
+    "hundreds of atoms": water_box(300, 16.0 * np.eye(3), 4),
+}
+
+
+@cache
+def of_water(form: str) -> tuple[ProgramEvaluator, ModelFile]:
+    file = random_model(ModelSettings.read(MODEL, "model"), 5)
+    return program(form, file, Path(mkdtemp())), file
+
+
+@every_form
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_sizes_never_seen_before(form, name):
+    found, file = of_water(form)
+    assert_agrees(found, file, STRUCTURES[name])
+
+
+@every_form
+@pytest.mark.slow
+def test_two_thousand_atoms(form):
+    found, file = of_water(form)
+    assert_agrees(found, file, water_box(2000, triclinic(32.0), 6))
+
+
+ENERGIES = {"fitting_net.type": ["ener"]}
+CASES = [(i, row) for i, row in enumerate(Space(ENERGIES).draw(8, seed=11))]
+
+
+@every_form
+@pytest.mark.parametrize(("seed", "row"), CASES, ids=[str(i) for i, _ in CASES])
+def test_settings_drawn_at_random(form, seed, row, tmp_path):
+    case = Case(Space(ENERGIES).values(row), seed)
+    found = program(form, case.model, tmp_path)
+    for structure in case.structures:
+        assert_agrees(found, case.model, structure, 2e-5 if case.is_single else 1e-10)
