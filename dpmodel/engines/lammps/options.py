@@ -24,6 +24,7 @@ class Options:
     relative_v: float | None = None
     fparam: tuple[float, ...] | None = None
     strict: bool = False
+    trust: bool = False
 
 
 def _count(word: str) -> int:
@@ -33,7 +34,7 @@ def _count(word: str) -> int:
     return value
 
 
-FLAGS = ("atomic", "strict")  # options without a value
+FLAGS = ("atomic", "strict", "trust")  # options without a value
 VALUES: dict[str, Callable[[str], Any]] = {"out_freq": _count, "relative": float, "relative_v": float}
 NAMES = list(Options.__dataclass_fields__)
 

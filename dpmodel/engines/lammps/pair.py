@@ -353,7 +353,8 @@ class Pair:
 
 def _loaded(path: str, options: Options) -> Potential:
     try:
-        potential = load(path, options.backend, head=options.head, device=options.device, precision=options.precision)
+        how: dict[str, Any] = {name: getattr(options, name) for name in ("backend", "head", "device", "precision")}
+        potential = load(path, **how, trusted=options.trust)
     except HeadError as error:
         if options.head is not None:
             raise
