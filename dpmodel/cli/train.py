@@ -85,28 +85,57 @@ def train_file(
     if output is not None and processes.rank == 0:
         with replacing(output) as file:
             file.write(json.dumps(run.script.content(), indent=2).encode() + b"\n")
+    if engine.rounds_shapes:
+        told.print("compiling at the first step, and where there are more atoms or neighbors than before")
     finished = _with_bar(run, told) if told.is_terminal else run.run(_lines(run, told))
-    if not finished:
-        told.print(f"stopped after step {run.step}; go on with --restart {run.script.training.save_ckpt}")
+    _tell_end(run, told, finished)
     return finished
 
 
+def _tell_end(run: Training, told: Console, finished: bool) -> None:
+    """How long it took, the smallest errors, what was written, and what to do next."""
+    training, total = run.script.training, sum(run.spent.values())
+    if run.spent:
+        parts = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in run.spent.items())
+        told.print(f"took {timedelta(seconds=round(total))}: {parts}", highlight=False)
+    for name, (error, step) in run.smallest.items():
+        if name.partition(" ")[0] != "rmse" or len(run.smallest) == 1:
+            told.print(f"best {escape(name)} {error:.3g} at step {step}", highlight=False)
+    files = [*map(str, run.written.values()), *[training.disp_file] * training.disp_training]
+    files += [run.script.settings.validating.full_val_file] * bool(run.validations)
+    if run.written:
+        told.print(f"wrote {', '.join(files)}", markup=False, soft_wrap=True)
+    if not finished:
+        told.print(f"stopped after step {run.step}; go on with --restart {training.save_ckpt}")
+    elif run.written:
+        if run.step < run.n_steps:
+            told.print(
+                f"ended at step {run.step} of {run.n_steps}: validation has not improved for validating.patience"
+            )
+        best = run.written.get("best.ckpt", run.written["checkpoint"])
+        told.print(f"next: dpmodel test {best} -s DATA", markup=False, soft_wrap=True)
+        told.print(f"or: dpmodel convert {best} model.dp", markup=False, soft_wrap=True)
+
+
 def _with_bar(run: Training, told: Console) -> bool:
-    """Run under a line that moves."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}")
+    """Run under a line that moves, with a log above it."""
+    columns = BarColumn(20), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[speed]}")
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=told) as progress:
-        bar = progress.add_task("training", total=run.n_steps, completed=run.step, speed="")
+        first = "compiling" if run.engine.rounds_shapes else ""
+        bar = progress.add_task("training", total=run.n_steps, completed=run.step, speed=first)
+        line = _lines(run, progress.console, pace=False)
 
         def watch(step: int, task: str, found: Columns, learning_rate: float) -> None:
+            line(step, task, found, learning_rate)
             speed = progress.tasks[bar].speed
             rate = "" if not speed else f"{speed:.2g}/s" if speed > 1 else f"{1 / speed:.2g} s/step"
-            progress.update(bar, completed=step, description=_values(found, learning_rate), speed=rate)
+            progress.update(bar, completed=step, speed=rate)
 
         return run.run(watch)
 
 
-def _lines(run: Training, told: Console) -> Watch:
-    """A line for each of the learning curve, where none can move: in the log of a batch job."""
+def _lines(run: Training, told: Console, *, pace: bool = True) -> Watch:
+    """A line for each of the learning curve; ``pace``: with the time of a step, and the time that is left."""
     last, since = run.step, time.monotonic()
 
     def watch(step: int, task: str, found: Columns, learning_rate: float) -> None:
@@ -114,16 +143,16 @@ def _lines(run: Training, told: Console) -> Watch:
         if step > 1 and step % run.script.training.disp_freq:
             return
         now = time.monotonic()
-        pace, last, since = (now - since) / (step - last), step, now
-        left = timedelta(seconds=round(pace * (run.n_steps - step)))
+        each, last, since = (now - since) / (step - last), step, now
+        left = timedelta(seconds=round(each * (run.n_steps - step)))
         where = f"step {step} of {task}" if run.script.multi else f"step {step}"
-        line = f"{where}: {_values(found, learning_rate)}, {pace:.2g} s/step, {left} left"
+        line = f"{where}: {_values(found, learning_rate)}{f', {each:.2g} s/step, {left} left' if pace else ''}"
         told.print(escape(line), highlight=False, soft_wrap=True)
 
     return watch
 
 
 def _values(found: Columns, learning_rate: float) -> str:
-    known = {name: value for name, value in found.items() if name != "rmse" and not math.isnan(value)}  # has labels
-    errors = " ".join(f"{name} {value:.3g}" for name, value in known.items())
-    return f"{errors} lr {learning_rate:.1e}"
+    """The errors that there are."""
+    shown = [name for name in found if (name != "rmse" or len(found) == 1) and not math.isnan(found[name])]
+    return " ".join([*(f"{name} {found[name]:.3g}" for name in shown), f"lr {learning_rate:.1e}"])

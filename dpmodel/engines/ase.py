@@ -36,7 +36,8 @@ class DPCalculator(Calculator):
     Parameters
     ----------
     model : path, Potential, or a list of them
-        With several, the first one drives and the others tell how far they agree: ``results["deviation"]``.
+        With several of energies, the first one drives and the others tell how far they agree:
+        ``results["deviation"]``.  Models of other heads add what they predict, ``results["dipole"]`` and the like.
     backend, head, device, precision, compile
         As for ``dpmodel.load``; for models given as paths.
     skin : float
@@ -75,16 +76,21 @@ class DPCalculator(Calculator):
         given = [model] if isinstance(model, str | PathLike | Potential) else list(model)
         if not given:
             raise InputError("there is no model")
-        self.potentials = [
+        every = [
             m
             if isinstance(m, Potential)
             else load(m, backend, head=head, device=device, precision=precision, compile=compile)
             for m in given
         ]
-        for potential in self.potentials:
-            potential.expect_forces()
+        self.potentials, self.others = _by_head(every)
+        if not self.potentials:
+            self.implemented_properties = ["descriptor"]
+        self.implemented_properties = [
+            *self.implemented_properties,
+            *(p.settings.fitting_net.output for p in self.others),
+        ]
         self.skin = skin
-        self.cutoff = max(potential.evaluator.selection.cutoff for potential in self.potentials)
+        self.cutoff = max(potential.evaluator.selection.cutoff for potential in every)
         self.searches = 0
         self._once = WarnOnce()
         self._searched: Structure | None = None
@@ -113,11 +119,15 @@ class DPCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         wants = Wants.of(forces=True, atom_virial="stresses" in properties, hessian=False)
         predictions = [self._predict(p, self._structure(p), wants) for p in self.potentials]
-        self.results = results(predictions[0], self.atoms)
+        self.results = results(predictions[0], self.atoms) if predictions else {}
         if len(predictions) > 1:
             self.results["deviation"] = deviation(predictions)
+        for other in self.others:
+            outputs = self._predict(other, self._structure(other), Wants()).outputs
+            self.results |= {name: value[0] for name, value in outputs.items()}
         if "descriptor" in properties:
-            lead, frame = self.potentials[0], self._structure(self.potentials[0])
+            lead = (*self.potentials, *self.others)[0]
+            frame = self._structure(lead)
             self.results["descriptor"] = lead.describe(frame.positions, frame.types, frame.cell, pbc=frame.pbc)[0]
 
     def heat_flux(self, atoms: Atoms) -> HeatFlux:
@@ -167,6 +177,12 @@ class DPCalculator(Calculator):
 
 
 register_calculator_class("dpmodel", DPCalculator)
+
+
+def _by_head(potentials: Sequence[Potential]) -> tuple[list[Potential], list[Potential]]:
+    """Those of energies, and the others."""
+    energies = [p for p in potentials if p.settings.fitting_net.type == "ener"]
+    return energies, [p for p in potentials if p.settings.fitting_net.type != "ener"]
 
 
 def _lattice(frame: Structure) -> np.ndarray:

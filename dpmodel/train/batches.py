@@ -15,6 +15,8 @@ from dpmodel.statistics.neighbors import neighbor_statistics
 from dpmodel.train.settings.data import DataSettings, TrainingData
 from dpmodel.xp import Array
 
+COPIES = "numb_copy"  # how often a frame comes in a pass over its system
+
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """Random numbers of their own for everything that has a name."""
@@ -38,8 +40,9 @@ class Source:
 class Batches:
     """Batches of one task.  The n-th is ``frames(n)``; a pass over a system permutes its frames."""
 
-    def __init__(self, sources: Sequence[Source], weights: Array, seed: int, name: str) -> None:
-        self.sources, self.probabilities = list(sources), weights / weights.sum()
+    def __init__(self, sources: Sequence[Source], weights: Array, seed: int, name: str, mixed: int = 1) -> None:
+        """``mixed``: how many draws, of any systems, make a batch."""
+        self.sources, self.probabilities, self._mixed = list(sources), weights / weights.sum(), mixed
         self._seed, self._name = seed, name
         self._choices = np.zeros(0, dtype=np.int64)
         self._turns = np.zeros(0, dtype=np.int64)
@@ -48,10 +51,13 @@ class Batches:
     def epoch(self) -> int:
         """Batches after which every system was seen once, on average (specification/training.md 6.2)."""
         shares = zip(self.sources, self.probabilities, strict=True)
-        return ceil(max(source.n_batches / p for source, p in shares if p > 0))
+        return ceil(max(source.n_batches / p for source, p in shares if p > 0) / self._mixed)
 
     def frames(self, n: int) -> list[Frame]:
-        """The frames of batch ``n``, all from one system."""
+        """The frames of batch ``n``, all from one system unless draws are mixed."""
+        return [frame for draw in range(n * self._mixed, (n + 1) * self._mixed) for frame in self._drawn(draw)]
+
+    def _drawn(self, n: int) -> list[Frame]:
         if n >= len(self._choices):
             self._draw(max(1024, 2 * (n + 1)))
         return self._read(int(self._choices[n]), int(self._turns[n]))
@@ -94,13 +100,15 @@ def open_batches(
     Several ``processes`` share batches of as many times the frames.  ``labels``: those that are needed, all if None;
     ``path`` of the section in the input.  Raises FileError and SettingError.
     """
-    systems = [System(system, model, labels) for system in find_systems(data.systems, data.rglob_patterns)]
+    wanted = None if labels is None else {*labels, COPIES}
+    systems = [System(system, model, wanted) for system in find_systems(data.systems, data.rglob_patterns)]
     for system in systems:
         if system.gaps:
             lacking = f"{len(system.gaps)} files that other sets have, such as {system.gaps[0]}"
             warnings.warn(f"{system.path} lacks {lacking}: no batch with such frames has the label", stacklevel=2)
     try:
-        sizes = [size * processes for size in batch_sizes(data, [system.n_atoms for system in systems])]
+        sizes, mixed = batch_sizes(data, [system.n_atoms for system in systems]), mixed_draws(data)
+        sizes, mixed = (sizes, mixed * processes) if mixed else ([size * processes for size in sizes], 1)
         weights = _shares(data, systems, sizes)
     except SettingError as error:
         raise SettingError(f"{path}.{error}") from None
@@ -109,17 +117,21 @@ def open_batches(
     if not used:
         raise SettingError(f"{path}: no frames are left of {len(systems)} systems, or none may be drawn")
     chosen = [Source(systems[k], frames[k], sizes[k]) for k in used]
-    return Batches(chosen, np.array([weights[k] for k in used]), seed, name)
+    return Batches(chosen, np.array([weights[k] for k in used]), seed, name, mixed)
 
 
 def _usable(system: System, data: DataSettings) -> Array:
-    """Frames without atoms that are too close."""
+    """Frames without atoms that are too close, those to learn from as often as they say (numb_copy)."""
     every = np.arange(system.n_frames)
-    limit = data.min_pair_dist if isinstance(data, TrainingData) else 0.0
-    if not limit:
+    if not isinstance(data, TrainingData):
         return every
-    near = [neighbor_statistics([frame.structure], [limit]).shortest < limit for frame in system]
-    return every[~np.array(near)]
+    times = np.ones(len(every), dtype=int)
+    if COPIES in system.labels:
+        times = np.array([int(frame.labels.get(COPIES, 1)) for frame in system])
+    if data.min_pair_dist:
+        limit = data.min_pair_dist
+        times *= [neighbor_statistics([frame.structure], [limit]).shortest >= limit for frame in system]
+    return np.repeat(every, times)
 
 
 def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
@@ -131,6 +143,8 @@ def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
         if len(given) != len(n_atoms):
             raise SettingError(f"batch_size has {len(given)} entries, but there are {len(n_atoms)} systems")
         return list(given)
+    if mixed_draws(data):
+        return [1] * len(n_atoms)
     kind, _, number = given.partition(":")
     most = int(number or 32)
     if kind == "auto":
@@ -138,6 +152,12 @@ def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
     if kind == "filter" and min(n_atoms) > most:
         raise SettingError(f"batch_size = {given!r} leaves out every system: the smallest has {min(n_atoms)} atoms")
     return [0 if kind == "filter" and n > most else max(1, most // n) for n in n_atoms]
+
+
+def mixed_draws(data: DataSettings) -> int:
+    """The number of frames, of any systems, in a batch that mixes them; 0 if each is of one system."""
+    given = data.batch_size
+    return int(given.partition(":")[2]) if isinstance(given, str) and given.startswith("mixed:") else 0
 
 
 def _shares(data: DataSettings, systems: Sequence[System], sizes: Sequence[int]) -> Array:

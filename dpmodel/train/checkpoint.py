@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Checkpoint:
     step: int = 0
     optimizer: Arrays = field(default_factory=dict)
     ema: Arrays = field(default_factory=dict)
+    best: dict[str, Arrays] = field(default_factory=dict)  # "error" and "step" of the best by the prefix of their files
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -47,7 +48,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in tensors.items()}
     script = params[SINGLE] if names == [SINGLE] else {"model_dict": params}
     states["_extra_state"] = {"model_params": script, "train_infos": {"lr": 0.0, "step": checkpoint.step - 1}}
-    ours = {"step": checkpoint.step, "optimizer": checkpoint.optimizer, "ema": checkpoint.ema}
+    ours = {"step": checkpoint.step, "optimizer": checkpoint.optimizer, "ema": checkpoint.ema, "best": checkpoint.best}
     write_checkpoint(path, {"model": states, OURS: ours})
 
 
@@ -65,7 +66,8 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(ours, dict):
         return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, models, name))
     with damaged(name, "a checkpoint"):
-        found = Checkpoint(models, int(ours["step"]), dict(ours["optimizer"]), dict(ours["ema"]))
+        memory = (dict(ours.get(part, {})) for part in ("optimizer", "ema", "best"))
+        found = Checkpoint(models, int(ours["step"]), *memory)
     _expect_shapes(found, name)
     return found
 
@@ -122,6 +124,30 @@ class CheckpointManager:
         pattern = re.compile(re.escape(self._name.name) + r"-\d+" + re.escape(SUFFIX))
         found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
         return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+class BestCheckpoints:
+    """The best checkpoints of a run, ``<prefix>-<step>.t-<rank>.pt``."""
+
+    def __init__(self, prefix: str, folder: Path) -> None:
+        self._prefix, self.folder = prefix, folder
+        self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.t-(\d+)" + re.escape(SUFFIX))
+
+    def put(self, checkpoint: Checkpoint, steps: Sequence[int]) -> Path:
+        """Write a checkpoint, then rename those of the best ``steps`` by their rank, then remove the others."""
+        ranked = {step: self._path(step, rank) for rank, step in enumerate(steps, 1)}
+        write(ranked[checkpoint.step], checkpoint)
+        for path in sorted(self.folder.iterdir()):
+            parts = self._pattern.fullmatch(path.name)
+            new = ranked.get(int(parts[1])) if parts else path
+            if new is None:
+                path.unlink(missing_ok=True)
+            elif new != path:
+                path.replace(new)
+        return ranked[checkpoint.step]
+
+    def _path(self, step: int, rank: int) -> Path:
+        return self.folder / f"{self._prefix}-{step}.t-{rank}{SUFFIX}"
 
 
 def latest(path: str | os.PathLike[str]) -> Path:

@@ -9,6 +9,7 @@ from dpmodel.data.labels import LABELS, OTHER
 from dpmodel.data.padding import pad_graph, pad_rows
 from dpmodel.data.systems import Frame
 from dpmodel.graph import Graph, Selection
+from dpmodel.train.batches import COPIES
 from dpmodel.train.loss import Batch
 from dpmodel.train.terms import ENDLESS, Labels
 from dpmodel.xp import Array
@@ -39,7 +40,7 @@ def collate(
         graph, positions = padded, pad_rows(positions, graph, padded)
     labels = {}
     for name in sorted({name for frame in frames for name in frame.labels}):
-        if _known(name, frames):
+        if name != COPIES and _known(name, frames):
             labels[name] = _joined(name, [_label(name, frame) for frame in frames[mine]], graph, len(positions))
     return Batch(graph, positions, Labels(counts[0], counts[1], counts[2], labels))
 

@@ -54,18 +54,27 @@ class Learner:
         self._start_lr = script.settings.learning_rate.start_lr
         self._gradients = {name: engine.compile(self._gradient_function(name)) for name in models}
         self._losses = {name: engine.compile(self._loss_function(name)) for name in models}
-        self._norm, self._limit = engine.compile(norm), engine.compile(limited)
+        self._norm, self._limit, self._add = engine.compile(norm), engine.compile(limited), engine.compile(added)
+        self._waiting: Named = {}  # gradients that add up until the parameters move
 
-    def step(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
+    def step(self, task: str, batch: Batch, learning_rate: float, *, move: bool = True) -> dict[str, float]:
         """Learn from one batch, of which every process may have a part; the columns of the learning curve before it.
 
-        Raises TrainingError, and learns nothing, if the loss or its gradient is not finite.
+        Unless the parameters are to ``move``, the gradient is added to that of the next step.  Raises TrainingError,
+        and learns nothing, if the loss or its gradient is not finite.
         """
         arguments = self._arguments(task, batch, learning_rate)
         gradients, total, reports = self._together(*self._gradients[task](*arguments))
-        value, size = float(self.engine.numpy(total)), self.norm(gradients)
+        value = float(self.engine.numpy(total))
+        factor = 0.5 / max(value, 1e-300) ** 0.5 if self.script.tasks[task].objective.root else 1.0
+        if self._waiting or factor != 1.0:
+            gradients = self._add(self._waiting, gradients, self._number(factor))
+        size = self.norm(gradients)
         if not (math.isfinite(value) and math.isfinite(size)):
             raise TrainingError(f"the loss is {value:.3g}, the norm of its gradient {size:.3g}")
+        self._waiting = {} if move else gradients
+        if not move:
+            return self._columns(task, total, reports)
         most = self.script.training.gradient_max_norm
         if most:
             gradients = self._limit(gradients, self._number(size), self._number(most))
@@ -163,6 +172,13 @@ def norm(values: Named) -> Array:
     wide = [namespace(x).astype(x, namespace(x).float64) for x in values.values()]
     xp = namespace(wide[0])
     return xp.sqrt(sum(xp.sum(x * x) for x in wide))
+
+
+def added(waiting: Named, gradients: Named, factor: Array) -> Named:
+    """``gradients`` times ``factor``, and those that are ``waiting``."""
+    scaled = {key: g * namespace(g).astype(factor, g.dtype) for key, g in gradients.items()}
+    both = {key: waiting[key] + scaled[key] if key in waiting else scaled[key] for key in scaled}
+    return waiting | both
 
 
 def limited(gradients: Named, size: Array, most: Array) -> Named:

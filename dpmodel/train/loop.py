@@ -3,10 +3,12 @@
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,7 +21,7 @@ from dpmodel.errors import SettingError, TrainingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import make_folder
 from dpmodel.train.batches import TaskSampler
-from dpmodel.train.checkpoint import Checkpoint, CheckpointManager
+from dpmodel.train.checkpoint import BestCheckpoints, Checkpoint, CheckpointManager
 from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve
 from dpmodel.train.learner import Learner
@@ -28,6 +30,7 @@ from dpmodel.train.schedule import schedule
 from dpmodel.train.script import SINGLE, MultiScript, Script
 from dpmodel.train.settings.run import TrainingSettings
 from dpmodel.train.start import Data, task_shares
+from dpmodel.train.validation import Validation, validations
 from dpmodel.xp import Array
 
 Watch = Callable[[int, str, Columns, float], None]  # step from 1, task, columns, learning rate
@@ -62,38 +65,60 @@ class Training:
             Average(self.learner, script.training.ema_decay, start.ema) if script.training.enable_ema else None
         )
         self._checkpoint_managers = _checkpoint_managers(script, self.n_steps)
+        self.validations = validations(script, data, engine, self.n_steps, start.best, append=append)
+        folder = Path(script.settings.validating.save_best_dir or Path(script.training.save_ckpt).parent)
+        self._best = {v.prefix: BestCheckpoints(v.prefix, folder) for v in self.validations}
+        self.written: dict[str, Path] = {}  # files by kind: the last of each
+        self.spent: dict[str, float] = {}  # seconds by kind of work
+        self.smallest: dict[str, tuple[float, int]] = {}  # errors of the curve by column, and their step
         self._append = append
         self._curve: Curve | None = None  # files are touched when the run starts
         self._board: Watch | None = None
         self._sums: dict[str, list[Columns]] = {}
         self._saved = start.step if append else -1
+        self._out_of_patience = append and any(v.exhausted(self.step) for v in self.validations[:1])
 
     def run(self, watch: Watch = lambda *_: None) -> bool:
         """Learn to the end, or until SIGINT or SIGTERM asks to stop; then a checkpoint is written and False returned.
 
         Raises TrainingError if loss, gradient or parameters are no longer finite; the last checkpoint is from before.
         """
-        if self._append and self.step >= self.n_steps:
+        if self._append and self.finished:
             return True  # nothing is left to do
         if self.processes.rank == 0:
             self._open()
         with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
+            for step in range(self.step - self.step % self.script.training.acc_freq, self.step):
+                task, batch = self._turns(step)[0], self._read(step).result()
+                self.learner.step(task, batch, self._rate(step), move=False)  # gradients that were waiting
             following = self._read(self.step)
-            while self.step < self.n_steps and not self._anybody(stop.is_set()):
-                batch, task = following.result(), self._turns(self.step)[0]
+            while not self.finished and not self._anybody(stop.is_set()):
+                with self._timed("data"):
+                    batch, task = following.result(), self._turns(self.step)[0]
                 following = self._read(self.step + 1)
                 self._learn(task, batch, watch)
             following.cancel()
-            finished = self.step >= self.n_steps
-            refit = finished and self.script.training.change_bias_after_training
+            refit = self.finished and self.script.training.change_bias_after_training
             if self._saved != self.step or refit:
                 self._save(refit)
-        return self.step >= self.n_steps
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or validation has not become better for as long as the patience lasts."""
+        return self.step >= self.n_steps or self._out_of_patience
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.spent[what] = self.spent.get(what, 0.0) + time.monotonic() - start
 
     def _open(self) -> None:
         """Folders and files that the run writes."""
         training = self.script.training
-        for folder in (folder for shelf in self._checkpoint_managers for folder in shelf.folders):
+        folders = [folder for manager in self._checkpoint_managers for folder in manager.folders]
+        for folder in [*folders, *(best.folder for best in self._best.values())]:
             make_folder(folder)
         done = self.step if self._append else None
         self._curve = _curve(self.script, self.data, done) if training.disp_training else None
@@ -109,7 +134,8 @@ class Training:
         """One step and what is written after it."""
         training, rate = self.script.training, self._rate(self.step)
         try:
-            columns = self.learner.step(task, batch, rate)
+            with self._timed("steps"):
+                columns = self.learner.step(task, batch, rate, move=(self.step + 1) % training.acc_freq == 0)
         except TrainingError as error:
             raise TrainingError(
                 f"step {self.step + 1}: {error}; the last checkpoint is from before."
@@ -122,13 +148,39 @@ class Training:
             if training.disp_avg:
                 self._sums.setdefault(task, []).append(columns)
             if self.step == 1 or self.step % training.disp_freq == 0:
-                self._curve.row(self.step, self._trained(task, columns, rate), self._validated(rate), rate)
+                with self._timed("validation"):
+                    trained, validated = self._trained(task, columns, rate), self._validated(rate)
+                    self._curve.row(self.step, trained, validated, rate)
+                self._remember({**trained, **validated})
                 self._sums = {}
         if self._board is not None and self.step % training.tensorboard_freq == 0:
             self._board(self.step, task, columns, rate)
         watch(self.step, task, columns, rate)
+        for validation in self.validations:
+            if validation.due(self.step):
+                with self._timed("validation"):
+                    self._validate(validation)
         if self.step % training.save_freq == 0:
-            self._save()
+            with self._timed("saving"):
+                self._save()
+
+    def _remember(self, errors: Mapping[str, Columns]) -> None:
+        """Take in a row of the curve: errors of validation where there are some."""
+        for task, columns in errors.items():
+            for name in (name for name in columns if not math.isnan(columns[name])):
+                key = f"{name} of {task}" if self.script.multi else name
+                self.smallest[key] = min(self.smallest.get(key, (math.inf, 0)), (columns[name], self.step))
+
+    def _validate(self, validation: Validation) -> None:
+        """All validation data; a checkpoint if it is among the best."""
+        if not self.processes.rank:
+            models = self.models(averaged=validation.averaged)
+            if validation.run(self.step, models):
+                now = Checkpoint(models, self.step) if validation.averaged else self.checkpoint()
+                steps = [step for _, step in validation.records]
+                self.written[validation.prefix] = self._best[validation.prefix].put(now, steps)
+        if validation is self.validations[0]:
+            self._out_of_patience = self._anybody(validation.exhausted(self.step))
 
     def _trained(self, task: str, columns: Columns, rate: float) -> Mapping[str, Columns]:
         """Training columns of every task: of this step's batch or averaged, of a fresh batch for the others."""
@@ -174,7 +226,8 @@ class Training:
     def checkpoint(self) -> Checkpoint:
         """The run as it is now."""
         ema = self._average.state() if self._average else {}
-        return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema)
+        best = {v.prefix: v.state() for v in self.validations}
+        return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema, best)
 
     def _refitted(self, models: dict[str, ModelFile]) -> dict[str, ModelFile]:
         """``models`` with their output bias fitted to the training data once more."""
@@ -184,9 +237,9 @@ class Training:
             for name, file in models.items()
         }
 
-    def models(self) -> dict[str, ModelFile]:
-        """The models as they are now."""
-        return self.learner.models()
+    def models(self, *, averaged: bool = False) -> dict[str, ModelFile]:
+        """The models as they are now, or with ``averaged`` parameters."""
+        return self.learner.models(self._average.parameters if averaged and self._average else None)
 
     def _save(self, refit: bool = False) -> None:
         """Write a checkpoint; ``refit``: with output biases fitted again."""
@@ -200,10 +253,11 @@ class Training:
         if self.processes.rank:
             return
         if self._average is not None:
-            averaged = self.learner.models(self._average.parameters)
+            averaged = self.models(averaged=True)
             self._checkpoint_managers[1].put(Checkpoint(self._refitted(averaged) if refit else averaged, self.step))
         now = self.checkpoint()
-        self._checkpoint_managers[0].put(replace(now, models=self._refitted(now.models)) if refit else now)
+        now = replace(now, models=self._refitted(now.models)) if refit else now
+        self.written["checkpoint"] = self._checkpoint_managers[0].put(now)
 
 
 class Average:

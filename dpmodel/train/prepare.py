@@ -118,10 +118,11 @@ def _read(
     optimizer = found.optimizer if script.tasks.keys() <= found.models.keys() else {}
     if not optimizer:
         tell(f"{file} has no state of Adam for this run: the optimizer starts anew at step {found.step}")
-    start = Checkpoint(models, found.step, optimizer, found.ema)
+    start = replace(found, models=models, optimizer=optimizer)
     run = Training(script, data, start, engine, processes, append=True)
-    if run.step >= run.n_steps:
-        tell(f"{file} is at step {run.step} of {run.n_steps}: nothing is left to do")
+    if run.finished:
+        why = "" if run.step >= run.n_steps else ", and validation has not improved for validating.patience"
+        tell(f"{file} is at step {run.step} of {run.n_steps}{why}: nothing is left to do")
     return run
 
 

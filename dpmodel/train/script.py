@@ -19,6 +19,7 @@ from dpmodel.train.settings.loss import LOSSES, EnergyLoss, LossSettings
 from dpmodel.train.settings.optimizer import ELSEWHERE, KALMAN, MUON, AdamSettings, OptimizerSettings
 from dpmodel.train.settings.run import CommonTraining, MultiTraining, TaskData, TrainingSettings
 from dpmodel.train.settings.schedule import ScheduleSettings
+from dpmodel.train.settings.validating import ValidatingSettings
 
 SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's checkpoints have it
 SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
@@ -60,8 +61,9 @@ class CommonScript(Settings):
 
     learning_rate: ScheduleSettings = setting(..., "How the learning rate goes with the steps.")
     optimizer: OptimizerSettings = setting(AdamSettings(), "How parameters follow from gradients.")
+    validating: ValidatingSettings = setting(ValidatingSettings(), "Full validation, and which checkpoints are best.")
 
-    ignored: ClassVar = {"validating": {"full_validation": False}, "nvnmd": {"enable": False}}
+    ignored: ClassVar = {"nvnmd": {"enable": False}}
     foreign: ClassVar = dict.fromkeys(("LKF", "AdaMuon", "HybridMuon"), ELSEWHERE)
 
 

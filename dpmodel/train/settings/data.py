@@ -14,11 +14,9 @@ def _batch_size(value: Any) -> Any:
     whole = value if isinstance(value, list | tuple) else [value]
     if whole and all(type(n) is int and n > 0 for n in whole):
         return tuple(value) if isinstance(value, list | tuple) else value
-    if isinstance(value, str) and re.fullmatch(r"auto|(auto|max|filter):[1-9]\d*", value):
+    if isinstance(value, str) and re.fullmatch(r"auto|(auto|max|filter|mixed):[1-9]\d*", value):
         return value
-    if isinstance(value, str) and value.startswith(("mixed:", "mix:")):
-        raise ValueError("a number, 'auto:N', 'max:N' or 'filter:N' (use mixed-type data instead of 'mixed:N')")
-    raise ValueError("a positive integer, one for each system, 'auto', 'auto:N', 'max:N' or 'filter:N'")
+    raise ValueError("a positive integer, one for each system, 'auto', 'auto:N', 'max:N', 'filter:N' or 'mixed:N'")
 
 
 BatchSize = Annotated[
@@ -30,9 +28,10 @@ BatchSize = Annotated[
             "anyOf": [
                 {"type": "integer", "exclusiveMinimum": 0},
                 {"type": "array", "items": {"type": "integer", "exclusiveMinimum": 0}},
-                {"type": "string", "pattern": "^(auto|(auto|max|filter):[1-9][0-9]*)$"},
+                {"type": "string", "pattern": "^(auto|(auto|max|filter|mixed):[1-9][0-9]*)$"},
             ],
-            "$comment": 'integer > 0, one for each system, `"auto"`, `"auto:N"`, `"max:N"` or `"filter:N"`',
+            "$comment": "integer > 0, one for each system, "
+            + ", ".join(f'`"{rule}"`' for rule in ("auto", "auto:N", "max:N", "filter:N", "mixed:N")),
         }
     ),
 ]

@@ -48,6 +48,7 @@ class CommonTraining(Settings):
     gradient_max_norm: float | None = setting(
         None, "Largest norm of the gradient; it is scaled down to it. Off if null or 0.", ge=0
     )
+    acc_freq: Count = setting(1, "Steps whose gradients add up before the parameters move.", unit="steps")
     tensorboard: bool = setting(False, "Write the learning curve for TensorBoard, too.")
     tensorboard_log_dir: str = setting("log", "Directory for TensorBoard.")
     tensorboard_freq: Count = setting(1, "Steps between two values for TensorBoard.", unit="steps")
@@ -62,7 +63,7 @@ class CommonTraining(Settings):
         "neighbor_graph_method": "auto",
         "set_prefix": ANY,
     }
-    fixed: ClassVar = {"acc_freq": 1, "mixed_precision": None}
+    fixed: ClassVar = {"mixed_precision": None}
 
     @property
     def first_seed(self) -> int:

@@ -1,0 +1,241 @@
+"""Whole runs of other heads: alone, beside an energy head, from a pretrained model, interrupted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpmodel.backend import backend
+from dpmodel.edit.bias import with_fitted_bias
+from dpmodel.errors import SettingError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.module import state
+from dpmodel.potential import Potential
+from dpmodel.train.curve import read_curve
+from dpmodel.train.loop import Training
+from dpmodel.train.prepare import StartFrom, prepare
+from dpmodel.train.script import read_script
+from small_water import DESCRIPTOR, MODEL, script, write_system
+
+NUMPY = backend("numpy").engine()
+CHARGES = np.array([-0.8, 0.4, 0.4, -0.8, 0.4, 0.4])
+HEADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "dipole": ({"type": "dipole"}, {"type": "tensor", "pref": 1.0, "pref_atomic": 1.0}),
+    "polar": ({"type": "polar"}, {"type": "tensor", "pref": 1.0, "pref_atomic": 0.0}),
+    "dos": ({"type": "dos", "numb_dos": 3}, {"type": "dos", "start_pref_dos": 1.0, "limit_pref_dos": 1.0}),
+    "property": ({"type": "property", "property_name": "gap", "intensive": True}, {"type": "property"}),
+    "root": ({"type": "property", "property_name": "gap"}, {"type": "property", "loss_func": "rmse"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Molecules with a dipole of charges, and tensors, densities and gaps made of positions."""
+    for name, seed, n in (("data", 0, 6), ("valid", 1, 3)):
+        home = write_system(tmp_path / name, n, seed=seed) / "set.000"
+        x = np.load(home / "coord.npy").reshape(n, 6, 3)
+        atomic = CHARGES[:, None] * (x - x.mean(axis=1, keepdims=True))
+        bond = x[:, 1] - x[:, 0]
+        np.save(home / "atomic_dipole.npy", atomic.reshape(n, -1))
+        np.save(home / "dipole.npy", atomic.sum(axis=1))
+        np.save(home / "polarizability.npy", (2 * np.eye(3) + bond[:, :, None] * bond[:, None, :]).reshape(n, 9))
+        dos = (x - x.mean(axis=1, keepdims=True)) ** 2
+        np.save(home / "atom_dos.npy", dos.reshape(n, -1))
+        np.save(home / "dos.npy", dos.sum(axis=1))
+        np.save(home / "gap.npy", np.linalg.norm(bond, axis=1, keepdims=True))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given(case: str, **training: Any) -> dict[str, Any]:
+    fitting, loss = HEADS[case]
+    data = script(Path("data"))
+    data |= {"loss": loss, "model": MODEL | {"fitting_net": {"neuron": [6], **fitting}}}
+    return data | {"training": data["training"] | {"validation_data": {"systems": "valid", "batch_size": 3}} | training}
+
+
+def ready(data: dict[str, Any], name: str = "numpy", **origin: Any) -> Training:
+    return prepare(read_script(data), backend(name).engine(), StartFrom(**origin))
+
+
+def arrays(run: Training, task: str = "Default") -> dict[str, np.ndarray]:
+    return state(run.models()[task].model)
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], part: str = "") -> bool:
+    return all(np.array_equal(a[key], b[key]) for key in a if key.startswith(part))
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_it_learns(case: str) -> None:
+    ready(given(case, numb_steps=40, disp_freq=40)).run()
+    curve = read_curve("lcurve.out")
+    errors = [values for name, values in curve.items() if name.endswith("_val")]
+    assert errors
+    assert all(values[-1] < values[0] for values in errors)
+
+
+@pytest.mark.parametrize("case", ["dipole", "root"])
+@pytest.mark.parametrize("name", ["torch", "jax", "paddle"])
+def test_the_same_on_every_backend(case: str, name: str) -> None:
+    runs = [ready(given(case, numb_steps=3), name) for name in ("numpy", name)]
+    for run in runs:
+        run.run()
+    a, b = map(arrays, runs)
+    for key in a:
+        np.testing.assert_allclose(b[key], a[key], rtol=1e-7, atol=1e-9, err_msg=key)
+
+
+@pytest.mark.parametrize("case", ["polar", "root"])
+def test_restart_is_exact(case: str) -> None:
+    """Also while gradients add up: there are checkpoints between the steps that move the parameters."""
+    whole = ready(given(case, acc_freq=2, save_freq=3))
+    whole.run()
+    ready(given(case, acc_freq=2, numb_steps=3)).run()
+    data = given(case, acc_freq=2)
+    data["learning_rate"] |= {"decay_rate": 0.1}
+    again, straight = ready(data, restart=Path("model.ckpt")), ready(data)
+    again.run()
+    del straight
+    assert again.step == whole.step == 6
+
+
+def test_gradients_add_up() -> None:
+    """Two batches of which the parameters do not see the first, against one of both: Adam sees only their sum."""
+    rate = {"start_lr": 0.01, "stop_lr": 0.01}
+    two, one = given("dipole", acc_freq=2, numb_steps=2, seed=3), given("dipole", numb_steps=1)
+    two["learning_rate"] = one["learning_rate"] = rate
+    two["training"]["training_data"] |= {"batch_size": 3}
+    one["training"]["training_data"] |= {"batch_size": 6}
+    runs = [ready(data) for data in (two, one)]
+    start = [arrays(run) for run in runs]
+    assert same(*start)
+    for run in runs:
+        run.run()
+    a, b = map(arrays, runs)
+    for key in a:
+        np.testing.assert_allclose(a[key], b[key], rtol=1e-6, atol=1e-8, err_msg=key)
+
+
+def several(case: str, **training: Any) -> dict[str, Any]:
+    """An energy head and another one over one descriptor."""
+    data = script(Path("data"))
+    fitting, loss = HEADS[case]
+    branch = {"type_map": "types", "descriptor": "common"}
+    heads = {"water": {"neuron": [6]}, "other": {"neuron": [5], **fitting}}
+    own = {"training_data": {"systems": "data", "batch_size": 2}, "validation_data": {"systems": "valid"}}
+    return data | {
+        "model": {
+            "shared_dict": {"types": ["O", "H"], "common": DESCRIPTOR},
+            "model_dict": {name: branch | {"fitting_net": head} for name, head in heads.items()},
+        },
+        "loss": {},
+        "loss_dict": {"water": data["loss"], "other": loss},
+        "training": {"data_dict": dict.fromkeys(heads, own), "numb_steps": 6, "disp_freq": 6, "seed": 1} | training,
+    }
+
+
+def without_loss(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: section for name, section in data.items() if name != "loss"}
+
+
+@pytest.mark.parametrize("case", ["property", "dipole"])
+def test_beside_an_energy_head(case: str) -> None:
+    run = ready(without_loss(several(case)))
+    run.run()
+    assert same(arrays(run, "water"), arrays(run, "other"), "descriptor.")
+    names = read_curve("lcurve.out").keys()
+    assert {"rmse_e_val_water", "rmse_f_trn_water"} <= names
+    assert {"property": "mae_val_other", "dipole": "rmse_global_dipole_val_other"}[case] in names
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_new_head_on_a_descriptor_of_several_tasks(frozen: bool) -> None:
+    """Fine-tuning from a multi-task file to a property: its bias and deviation are those of the data."""
+    pretrained = ready(without_loss(several("dipole")))
+    pretrained.run()
+    data = given("property", save_ckpt="tuned", numb_steps=20, disp_freq=20)
+    data["model"] = data["model"] | {"descriptor": DESCRIPTOR | {"trainable": not frozen}}
+    run = ready(data, finetune=Path("model.ckpt"), branch="RANDOM")
+    assert same(arrays(run), arrays(pretrained, "water"), "descriptor.")
+    labels = np.load("data/set.000/gap.npy")
+    model = run.models()["Default"].model
+    np.testing.assert_allclose(model.out_std, labels.std(), rtol=1e-9)
+    np.testing.assert_allclose((model.out_bias[:, 0] * [1 / 3, 2 / 3]).sum(), labels.mean(), rtol=1e-9)
+    run.run()
+    assert same(arrays(run), arrays(pretrained, "water"), "descriptor.") is frozen
+    values = read_curve("lcurve.out")["mae_val"]
+    assert values[-1] < values[0]
+
+
+@pytest.mark.parametrize("case", ["polar", "dos", "property"])
+def test_a_head_goes_on_with_other_data(case: str) -> None:
+    """A head that is copied keeps its scale; its bias makes up for the mean of the new labels."""
+    ready(given(case, numb_steps=4)).run()
+    name = {"polar": "polarizability", "dos": "dos", "property": "gap"}[case]
+    for label in (name, f"atom_{name}"):
+        path = Path(f"data/set.000/{label}.npy")
+        if path.exists():
+            np.save(path, np.load(path) + 5.0 * (np.eye(3).ravel() if case == "polar" else 1.0))
+    run = ready(given(case, save_ckpt="tuned"), finetune=Path("model.ckpt"))
+    file = run.models()["Default"]
+    assert _mean_error(file, name, trace=case == "polar") < 1e-9
+
+
+def _mean_error(file: ModelFile, name: str, *, trace: bool) -> float:
+    x = np.load("data/set.000/coord.npy").reshape(-1, 6, 3)
+    found = Potential(file, NUMPY).evaluate(x, [0, 1, 1, 0, 1, 1], 7.0 * np.eye(3)).outputs[name]
+    missing = np.load(f"data/set.000/{name}.npy").reshape(found.shape) - found
+    if trace:
+        missing = np.trace(missing, axis1=-2, axis2=-1)
+    return float(np.abs(missing.mean(axis=0)).max())
+
+
+def test_a_loss_for_another_head(folder: Path) -> None:
+    data = given("dos")
+    with pytest.raises(SettingError, match=r"loss.type should be 'dos', which is for dos models, got 'tensor'"):
+        ready(data | {"loss": HEADS["polar"][1]})
+    data["model"] = data["model"] | {"fitting_net": {"type": "dos", "numb_dos": 4}}
+    with pytest.raises(SettingError, match=r"model.fitting_net.numb_dos is 4, but .*data has 3 \(.*dos.npy\)"):
+        ready(data)
+    with pytest.raises(SettingError, match=r"loss.pref is required.*\n.*loss.pref_atomic is required"):
+        ready(given("dipole") | {"loss": {"type": "tensor"}})
+
+
+def test_labels_without_spread(folder: Path) -> None:
+    np.save("data/set.000/gap.npy", np.full((6, 1), 2.5))
+    with pytest.warns(UserWarning, match="all frames have the same gap"):
+        run = ready(given("property"))
+    assert (run.models()["Default"].model.out_std == 1.0).all()
+
+
+def test_frames_of_several_systems_in_one_batch(folder: Path) -> None:
+    """Every draw is of a system by itself; those of different size stand in one batch."""
+    write_system(folder / "data" / "more", 4, seed=3)
+    data = given("property")
+    data["model"], data["loss"] = MODEL, {}
+    data["training"]["training_data"] |= {"batch_size": "mixed:5"}
+    run = ready(data)
+    batches = run.data["Default"].train
+    sizes = [len(batches.frames(n)) for n in range(4)]
+    assert sizes == [5] * 4
+    one = [frame.structure.positions[0, 0] for frame in batches.frames(0)]
+    assert len(set(one)) > 1
+    run.run()
+
+
+def test_frames_come_as_often_as_they_say(folder: Path) -> None:
+    np.save("data/set.000/numb_copy.npy", np.array([3, 1, 0, 1, 1, 1]))
+    run = ready(given("property"))
+    source = run.data["Default"].train.sources[0]
+    assert source.frames.tolist() == [0, 0, 0, 1, 3, 4, 5]
+    run.run()
+
+
+def test_change_bias_of_a_dipole_is_nothing() -> None:
+    run = ready(given("dipole", numb_steps=0))
+    run.run()
+    file = run.models()["Default"]
+    frames = run.data["Default"].train.first(10)
+    assert not with_fitted_bias(file, frames, NUMPY).model.out_bias.any()
