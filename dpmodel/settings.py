@@ -217,6 +217,8 @@ class Settings(BaseModel):
             if isinstance(value, str) and value in cls.foreign:
                 return loc, f"{cls.foreign[value]}, got {value!r}"
             error = {"ctx": {"expected": error["ctx"]["expected_tags"].replace("<", "").replace(">", "")}}
+        if kind == "literal_error" and isinstance(value, str) and value in cls.foreign:
+            return loc, f"{cls.foreign[value]}, got {value!r}"
         what = _EXPECTED.get(kind, "{msg}").format(msg=error.get("msg"), **error.get("ctx", {}))
         unit = _extra(field).get("unit", "") if kind in _BOUNDS else ""
         meant = nearest(value, re.findall(r"'(\w+)'", what)) if isinstance(value, str) else ""

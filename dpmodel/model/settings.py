@@ -177,6 +177,16 @@ class ModelSettings(Settings):
 
     ignored: ClassVar = {"srtab_add_bias": ANY, "bridging_r_inner": ANY, "bridging_r_outer": ANY}
     fixed: ClassVar = {"bridging_method": "None"}
+    foreign: ClassVar = {
+        **dict.fromkeys(
+            ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax"),
+            "belongs to a model that turns into a table of pairs (ZBL) at short distances: only DPA-2 alone is here",
+        ),
+        "spin": "belongs to a model of magnetic moments, with a second atom for each: only DPA-2 without them is here",
+        "pairtab": "is a table of pair potentials without a network: only DPA-2 is here",
+        "linear_ener": "is a weighted sum of models: only DPA-2 alone is here, so read its parts one by one",
+        "frozen": "is a model kept in another file: read that file",
+    }
 
     @property
     def n_types(self) -> int:

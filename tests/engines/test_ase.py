@@ -31,6 +31,32 @@ def atoms():
     return Atoms(symbols, positions=frame["coord"][0], cell=frame["box"][0], pbc=True)
 
 
+@pytest.mark.parametrize("name", ["dipole", "polar"])
+def test_other_heads(potential, atoms, name):
+    """A dipole beside the energy, and alone; both turn with the atoms."""
+    frame = np.load(REFERENCE / f"head_{name}" / "io.npz")
+    model = REFERENCE / f"head_{name}" / "model.dp"
+    label = {"dipole": "dipole", "polar": "polarizability"}[name]
+    alone = Atoms(["OH"[t] for t in frame["atype"][0]], positions=frame["coord"][0], cell=frame["box"][0], pbc=True)
+    alone.calc = DPCalculator(model)
+    np.testing.assert_allclose(
+        alone.calc.get_property(label, alone).ravel(), frame[f"numpy_{label}"][0].ravel(), rtol=1e-9
+    )
+    with pytest.raises(PropertyNotImplementedError):
+        alone.get_potential_energy()
+    atoms.calc = DPCalculator([potential, model])
+    energy, before = atoms.get_potential_energy(), atoms.calc.get_property(label, atoms)
+    assert energy == potential.evaluate(atoms.positions, frame_types(atoms), atoms.cell.array).energy[0]
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    atoms.set_cell(atoms.cell.array @ turn.T, scale_atoms=True)
+    expected = turn @ before if name == "dipole" else turn @ before @ turn.T
+    np.testing.assert_allclose(atoms.calc.get_property(label, atoms), expected, rtol=1e-8, atol=1e-10)
+
+
+def frame_types(atoms):
+    return ["OH".index(symbol) for symbol in atoms.get_chemical_symbols()]
+
+
 def test_results_are_those_of_the_potential(potential, atoms):
     atoms.calc = DPCalculator(potential)
     frame = np.load(REFERENCE / "three_body" / "io.npz")
