@@ -130,7 +130,7 @@ def test_bounds_carry_their_unit():
         ("fitting.precision", "fp32", "got 'fp32'"),
         ("fitting.type", "enr", "got 'enr'; did you mean 'ener'?"),
         ("descriptor.type", "se_e2_a", "should be 'dpa2', got 'se_e2_a'"),
-        ("type", "spin", "should be 'standard', got 'spin'"),
+        ("type", "pairwise", "should be 'standard', got 'pairwise'"),
     ],
 )
 def test_choices(path, value, message):
@@ -138,6 +138,19 @@ def test_choices(path, value, message):
     text = refusal({path: value})
     assert text.startswith(f"model.{where} should be ")
     assert message in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("type", "linear_ener", "is a weighted sum of models: only DPA-2 alone is here, so read its parts one by one"),
+        ("type", "pairtab", "is a table of pair potentials"),
+        ("use_srtab", "zbl.txt", "belongs to a model that turns into a table of pairs (ZBL)"),
+        ("spin", {"use_spin": [True, False]}, "belongs to a model of magnetic moments"),
+    ],
+)
+def test_other_models_are_named(path, value, message):
+    assert refusal({path: value}).startswith(f"model.{path} {message}")
 
 
 def test_foreign_descriptor_gives_one_error_not_one_for_each_key():

@@ -165,3 +165,21 @@ def test_losses_and_their_derivatives(engine: Engine, case: str) -> None:
         numbers = {name: np.array(value) for name, value in plain.items()}
         moved.append(float(loss(Rebuilder(model)(values), batch, numbers, objective, NUMPY.grad_and_aux)[0]))
     np.testing.assert_allclose(along, (moved[0] - moved[1]) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 4, 9])
+@pytest.mark.parametrize("case", CASES)
+def test_shares_of_processes_add_up(case: str, size: int) -> None:
+    """Processes with a part of the frames each, or none, have the loss and the errors of one between them."""
+    given, objective = frames(case, "train_a", "valid"), script(case).tasks["Default"].objective
+    chosen, model = trained(case).settings.selection, trained(case).file.model
+    weights = {name: np.array(value) for name, value in objective.prefactors(RATE, 5e-3).items()}
+
+    def of(batch: Batch) -> tuple[Any, dict[str, Any]]:
+        return loss(model, batch, weights, objective, NUMPY.grad_and_aux)
+
+    whole, errors = of(collate(given, chosen))
+    parts = [of(collate(given, chosen, mine=slice(rank, None, size))) for rank in range(size)]
+    np.testing.assert_allclose(sum(total for total, _ in parts), whole, rtol=1e-12)
+    for name, value in errors.items():
+        np.testing.assert_allclose(sum(part[name] for _, part in parts), value, rtol=1e-12, err_msg=name)
