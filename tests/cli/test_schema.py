@@ -134,7 +134,7 @@ BAD = {
     "a rule of shares": single(("training.training_data.auto_prob", "prob_sys_sizes")),
     "unknown optimizer": single(("optimizer.type", "LKF")),
     "key of another schedule": single(("learning_rate.type", "cosine")),
-    "another value than the only one": single(("training.acc_freq", 2)),
+    "another value than the only one": single(("training.mixed_precision", {"compute_prec": "float16"})),
 }
 
 

@@ -7,10 +7,7 @@ from pydantic import Field, Tag
 from dpmodel.setting_types import by_type
 from dpmodel.settings import Settings, setting
 
-ELSEWHERE = (
-    "is deepmd-kit's own (the Muon of PyTorch and Optax is another, and Paddle has none; no library has its Kalman"
-    " filter): use Adam or AdamW"
-)
+ELSEWHERE = "is not supported here (use Adam or AdamW)"
 MUON = tuple("momentum muon_momentum lr_adjust lr_adjust_coeff muon_mode enable_gram flash_muon magma_muon".split())
 KALMAN = ("kf_blocksize", *(f"kf_{when}_pref_{term}" for when in ("start", "limit") for term in ("e", "f")))
 Beta = Annotated[float, Field(ge=0, lt=1)]
