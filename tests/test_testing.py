@@ -162,8 +162,8 @@ def slowest_heads(right: Any, layer: Any) -> Any:
     return w[:, :, : layer.hidden].transpose(0, 2, 1), w[:, :, layer.hidden :]
 
 
-def reversed_residuals(right: Any, layer: Any, terms: Any, residual: Any) -> Any:
-    return right(layer, terms, residual[::-1])
+def reversed_residuals(right: Any, layer: Any, x: Any, terms: Any, names: Any, residual: Any) -> Any:
+    return right(layer, x, terms, names, residual[::-1])
 
 
 def no_square_root(right: Any, block: Any, switch: Any, mask: Any) -> Slots:

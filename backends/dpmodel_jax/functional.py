@@ -5,7 +5,7 @@
     model = dpmodel_jax.join(params, fixed)
 
 Graphs come from ``dpmodel.data.graph.build_graph``; NumPy arrays will do.  Every new set of shapes is compiled anew:
-``dpmodel.data.padding.bucket`` makes them few.
+``dpmodel.data.padding.pad_graph`` makes them few.
 """
 
 from dataclasses import dataclass

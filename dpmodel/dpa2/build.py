@@ -167,7 +167,7 @@ def build_layer(settings: DPA2Settings, draw: Initializer, *, last: bool) -> Rep
         pair_values=PairValues.make(draw("pair_values"), g2, s.attn2_nhead) if attends else None,
         pair_norm=LayerNorm.make(draw("pair_norm"), g2, s.epsilon) if attends else None,
         pair_vectors=PairVectors.make(draw("pair_vectors"), s.attn2_nhead) if turns else None,
-        **residuals(s, draw, pairs=pairs),
+        **residuals(s, draw, last=last),
         g1_dim=g1,
         g2_dim=g2,
         axis=s.axis_neuron,
@@ -186,22 +186,18 @@ def g1_input_width(s: RepformerSettings) -> int:
     return width + (s.axis_neuron * s.g1_dim if s.update_g1_has_drrd else 0)
 
 
-def residuals(s: RepformerSettings, draw: Initializer, *, pairs: bool) -> dict[str, tuple[Array, ...]]:
-    """The residual vectors of each update, one a term after the first (specification/descriptor.md 9.2.5)."""
-    g1_terms = 1 + s.g1_out_mlp + (s.update_g1_has_conv and s.g1_out_conv) + s.update_g1_has_attn
-    g2_terms = (1 + s.update_g2_has_g1g1 + s.update_g2_has_attn) if pairs else 0
-    h2_terms = int(pairs and s.update_h2)
+def residuals(s: RepformerSettings, draw: Initializer, *, last: bool) -> dict[str, tuple[Any, ...]]:
+    """The terms of each update and their residual vectors (specification/descriptor.md 9.2.5)."""
+    terms, widths = s.update_terms(last=last), {"g1": s.g1_dim, "g2": s.g2_dim, "h2": 1}
+    if s.update_style != "res_residual":
+        terms = dict.fromkeys(terms, ())
 
-    def vectors(name: str, count: int, width: int) -> tuple[Array, ...]:
-        if s.update_style != "res_residual":
-            return ()
-        each = [draw(f"{name}.{i}") for i in range(count)]
-        if s.update_residual_init == "norm":
-            return tuple(d.normal((width,), s.update_residual) for d in each)
-        return tuple(d.full((width,), s.update_residual) for d in each)
+    def vector(update: str, i: int) -> Array:
+        d, shape = draw(f"{update}_residual.{i}"), (widths[update],)
+        normal = s.update_residual_init == "norm"
+        return d.normal(shape, s.update_residual) if normal else d.full(shape, s.update_residual)
 
-    return {
-        "g1_residual": vectors("g1_residual", g1_terms, s.g1_dim),
-        "g2_residual": vectors("g2_residual", g2_terms, s.g2_dim),
-        "h2_residual": vectors("h2_residual", h2_terms, 1),
+    vectors = {name: tuple(vector(name, i) for i in range(len(names))) for name, names in terms.items()}
+    return {f"{name}_terms": names for name, names in terms.items()} | {
+        f"{name}_residual": values for name, values in vectors.items()
     }

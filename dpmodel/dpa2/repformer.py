@@ -53,6 +53,9 @@ class RepformerLayer:
     g1_residual: tuple[Array, ...] = param("g1_dim")
     g2_residual: tuple[Array, ...] = param("g2_dim")
     h2_residual: tuple[Array, ...] = param("1")
+    g1_terms: tuple[str, ...]  # the term that each residual vector weighs
+    g2_terms: tuple[str, ...]
+    h2_terms: tuple[str, ...]
     g1_dim: int
     g2_dim: int
     axis: int
@@ -70,21 +73,24 @@ class RepformerLayer:
 
     def update_g1(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> Array:
         xp = namespace(g1)
-        terms, inputs = [g1], []
+        terms: dict[str, Array] = {}
+        inputs = []
         if self.self_mlp is not None:
-            terms.append(self.self_mlp(g1))
+            terms["self_mlp"] = self.self_mlp(g1)
         else:
             inputs.append(g1)
-        if self.proj_g1g2 is not None:
-            (terms if self.out_conv else inputs).append(self.convolution(g2, gg1, slots))
+        if self.proj_g1g2 is not None and self.out_conv:
+            terms["convolution"] = self.convolution(g2, gg1, slots)
+        elif self.proj_g1g2 is not None:
+            inputs.append(self.convolution(g2, gg1, slots))
         if self.has_grrg:
             inputs.append(invariant(moment(h2, g2, slots), self.axis))
         if self.has_drrd:
             inputs.append(invariant(moment(h2, gg1, slots), self.axis))
-        terms.append(self.linear1(xp.concat(inputs, axis=-1)))
+        terms["linear1"] = self.linear1(xp.concat(inputs, axis=-1))
         if self.attn1 is not None:
-            terms.append(self.attn1(g1, gg1, slots.weight))
-        return self.combine(terms, self.g1_residual)
+            terms["attn1"] = self.attn1(g1, gg1, slots.weight)
+        return self.combine(g1, terms, self.g1_terms, self.g1_residual)
 
     def convolution(self, g2: Array, gg1: Array, slots: Slots) -> Array:
         """Average of g2 times g1 over the neighbors, one of them projected to the other's width.
@@ -100,32 +106,34 @@ class RepformerLayer:
 
     def update_pairs(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> tuple[Array, Array]:
         assert self.linear2 is not None
-        g2_terms, h2_terms = [g2, self.linear2(g2)], [h2]
+        g2_terms, h2_terms = {"linear2": self.linear2(g2)}, {}
         if self.proj_g1g1g2 is not None:
-            g2_terms.append(self.proj_g1g1g2(g1[:, None, :] * gg1 * slots.weight[:, :, None]))
+            g2_terms["g1g1"] = self.proj_g1g1g2(g1[:, None, :] * gg1 * slots.weight[:, :, None])
         if self.pair_weights is not None:
             weights = self.pair_weights(g2, h2, slots.weight)
             if self.pair_values is not None and self.pair_norm is not None:
-                g2_terms.append(self.pair_norm(self.pair_values(weights, g2)))
+                g2_terms["attention"] = self.pair_norm(self.pair_values(weights, g2))
             if self.pair_vectors is not None:
-                h2_terms.append(self.pair_vectors(weights, h2))
-        return self.combine(g2_terms, self.g2_residual), self.combine(h2_terms, self.h2_residual)
+                h2_terms["attention"] = self.pair_vectors(weights, h2)
+        new_g2 = self.combine(g2, g2_terms, self.g2_terms, self.g2_residual)
+        return new_g2, self.combine(h2, h2_terms, self.h2_terms, self.h2_residual)
 
-    def combine(self, terms: list[Array], residual: tuple[Array, ...]) -> Array:
-        """The update styles of specification/descriptor.md 9.2.5."""
-        first, rest = terms[0], terms[1:]
-        if not rest:
-            return first
+    def combine(self, x: Array, terms: dict[str, Array], names: tuple[str, ...], residual: tuple[Array, ...]) -> Array:
+        """``x`` and the ``terms`` that update it (specification/descriptor.md 9.2.5); ``residual`` weighs ``names``."""
+        if not terms:
+            return x
         if self.update_style == "res_residual":
-            for r, term in zip(residual, rest, strict=True):
-                first = first + r * term
-            return first
-        total = rest[0]
-        for term in rest[1:]:
+            weight = dict(zip(names, residual, strict=True))
+            for name, term in terms.items():
+                x = x + weight[name] * term
+            return x
+        first, *rest = terms.values()
+        total = first
+        for term in rest:
             total = total + term
         if self.update_style == "res_incr":
-            return first + total / sqrt(len(rest))
-        return (first + total) / sqrt(len(terms))
+            return x + total / sqrt(len(terms))
+        return (x + total) / sqrt(len(terms) + 1)
 
 
 @module

@@ -118,6 +118,25 @@ class RepformerSettings(Settings):
         """``ln_eps`` with its default filled in."""
         return DEFAULT_EPSILON if self.ln_eps is None else self.ln_eps
 
+    def update_terms(self, *, last: bool) -> dict[str, tuple[str, ...]]:
+        """The terms that update g1, g2 and h2 in a layer, in the order in which files number their residual vectors."""
+        pairs = not last
+        updates = {
+            "g1": {
+                "self_mlp": self.g1_out_mlp,
+                "convolution": self.update_g1_has_conv and self.g1_out_conv,
+                "linear1": True,
+                "attn1": self.update_g1_has_attn,
+            },
+            "g2": {
+                "linear2": pairs,
+                "g1g1": pairs and self.update_g2_has_g1g1,
+                "attention": pairs and self.update_g2_has_attn,
+            },
+            "h2": {"attention": pairs and self.update_h2},
+        }
+        return {name: tuple(term for term, used in terms.items() if used) for name, terms in updates.items()}
+
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.rcut_smth >= self.rcut:
             yield "rcut_smth", f"should be below rcut = {self.rcut} angstrom, got {self.rcut_smth}"
