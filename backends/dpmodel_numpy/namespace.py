@@ -14,7 +14,7 @@ abs, exp, log, max, mean, sqrt, sum = anp.abs, anp.exp, anp.log, anp.max, anp.me
 broadcast_to, permute_dims, reshape, where = anp.broadcast_to, anp.transpose, anp.reshape, anp.where
 eye, full, zeros, equal, not_equal = anp.eye, anp.full, anp.zeros, anp.equal, anp.not_equal
 triu, floor = anp.triu, anp.floor
-arange = anp.arange
+arange, argsort = anp.arange, np.argsort
 bool, float16, float32, float64, int32, int64 = np.bool_, np.float16, np.float32, np.float64, np.int32, np.int64
 
 
