@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpmodel.data.structure import Structure as Structure
+    from dpmodel.editing import change_bias as change_bias
+    from dpmodel.editing import change_type_map as change_type_map
+    from dpmodel.editing import compress as compress
     from dpmodel.errors import BackendError as BackendError
     from dpmodel.errors import DpmodelError as DpmodelError
     from dpmodel.errors import FileError as FileError
     from dpmodel.errors import InputError as InputError
     from dpmodel.errors import NeighborOverflowWarning as NeighborOverflowWarning
     from dpmodel.errors import SettingError as SettingError
-    from dpmodel.evaluator import Prediction as Prediction
+    from dpmodel.errors import TrainingError as TrainingError
     from dpmodel.potential import Potential as Potential
-    from dpmodel.potential import change_bias as change_bias
-    from dpmodel.potential import change_type_map as change_type_map
-    from dpmodel.potential import compress as compress
     from dpmodel.potential import create as create
     from dpmodel.potential import load as load
+    from dpmodel.prediction import Prediction as Prediction
 
 _HOMES = {
-    "potential": ("load", "create", "compress", "change_type_map", "change_bias", "Potential"),
-    "evaluator": ("Prediction",),
+    "potential": ("load", "create", "Potential"),
+    "editing": ("compress", "change_type_map", "change_bias"),
+    "prediction": ("Prediction",),
     "data.structure": ("Structure",),
     "errors": (
         "DpmodelError",
@@ -35,6 +37,7 @@ _HOMES = {
         "SettingError",
         "InputError",
         "BackendError",
+        "TrainingError",
         "NeighborOverflowWarning",
     ),
 }

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from dpmodel.data.systems import Frame
-from dpmodel.evaluator import Prediction
 from dpmodel.model.settings import ModelSettings
+from dpmodel.prediction import Prediction
 
 PREDICTED = {"energy": "energy", "force": "forces", "virial": "virial"}  # labels: fields of predictions
 SHIFT = 1e-3  # added to labels that errors are divided by, as deepmd-kit does

@@ -1,27 +1,21 @@
 """From structures to the arrays of an engine, through the core's functions, and back."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from threading import Lock
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.images import explicit_images
-from dpmodel.data.padding import Sizes, pad_graph, pad_rows, padded_index, rounded_sizes
 from dpmodel.data.structure import Structure
-from dpmodel.dpa2.bins import binned
 from dpmodel.errors import InputError
 from dpmodel.execution import Exchange, Execution
-from dpmodel.graph import Graph, Selection
+from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.metadata import RIGIDITY
-from dpmodel.model.heads import HEADS
-from dpmodel.model.heat_flux import heat_flux
+from dpmodel.model.heads import HEADS, expect_energies
 from dpmodel.model.model import Model
 from dpmodel.model.predict import (
     EnergyForces,
@@ -33,53 +27,18 @@ from dpmodel.model.predict import (
     predict,
 )
 from dpmodel.module import Rebuilder, state
-from dpmodel.statistics.rigidity import Rigidity
+from dpmodel.prediction import HeatFlux, Prediction, expect_finite, of_frame
 from dpmodel.xp import Array, map_arrays
+
+if TYPE_CHECKING:
+    from dpmodel.domains import Domains, Halo
+    from dpmodel.statistics.rigidity import Rigidity
 
 KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
 BATCH = 1024  # atoms in one call; frames beyond it wait for the next
 
 Gauge = Literal["edges", "dense"]
 Layer = Literal["descriptor", "features"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of frames of the same size; NumPy arrays, float64, or None where it was not asked.
-
-    An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3),
-    "atom_dipole": (nf, n, 3)}`` and the like.  Virtual atoms have zeros.
-    """
-
-    energy: Array = None  # (nf,) eV
-    atom_energy: Array = None  # (nf, n) eV
-    forces: Array = None  # (nf, n, 3) eV/angstrom
-    virial: Array = None  # (nf, 3, 3) eV: sum of force (x) position; trace > 0 wants to expand
-    atom_virial: Array = None  # (nf, n, 3, 3) eV: a split of the virial, which is not unique
-    hessian: Array = None  # (nf, n, 3, n, 3) eV/angstrom^2
-    energy_uncertainty: Array = None  # (nf,) eV: standard deviation of the energy
-    atom_uncertainty: Array = None  # (nf, n) eV: of the atomic energies
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class HeatFlux:
-    """The heat flux of frames of the same size, eV angstrom/fs; NumPy arrays, float64.
-
-    Divided by the volume it is the heat current density.  ``convective`` depends on the zero of the atomic energies.
-    """
-
-    virial: Array  # (nf, 3) what the interactions carry: sum over i, j of (r_i - r_j) (de_i/dr_j . v_j), all images j
-    convective: Array  # (nf, 3) what the atoms carry: sum of (e_i + m_i v_i^2 / 2) v_i
-
-    @property
-    def total(self) -> Array:
-        """(nf, 3) the sum of both."""
-        return self.virial + self.convective
-
-
-PER_FRAME = ("energy", "virial", "energy_uncertainty")
-FIELDS = tuple(f.name for f in fields(Prediction) if f.name != "outputs")
 
 
 @dataclass(frozen=True)
@@ -97,54 +56,6 @@ class Wants:
         if atom_virial not in gauges:
             raise InputError(f'atom_virial should be False, True, "edges" or "dense", got {atom_virial!r}')
         return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian, uncertainty)
-
-
-class Halo(Protocol):
-    """Processes that share a system, and the rows of an array that each has of the others' atoms."""
-
-    def forward(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """(N, ...) of the centers to (count, ...), the ghosts' rows fetched from their owners."""
-
-    def adjoint(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """(A, ...) to (count, ...) of the centers, with what other processes have in the rows of their ghosts."""
-
-
-class Domains:
-    """The domains of a trajectory one after another, on an engine that compiles functions once for all of them.
-
-    ``exchange`` is part of the compiled functions and goes through the halo of the call in progress.
-    """
-
-    def __init__(self, engine: Engine, selection: Selection) -> None:
-        self._rounds, self._selection = engine.rounds_shapes, selection
-        self._sizes: Sizes = {}
-        self._halo: Halo | None = None
-        self._lock = Lock()
-        self.exchange = engine.exchange(
-            lambda rows, count: self._current().forward(rows, count),
-            lambda rows, count: self._current().adjoint(rows, count),
-        )
-
-    def padded(self, graph: Graph) -> Graph:
-        """``graph`` in rounded sizes that never shrink, so that a trajectory is soon done with compiling."""
-        if not self._rounds:
-            return graph
-        self._sizes = rounded_sizes(graph, self._selection, self._sizes)
-        return pad_graph(graph, self._selection, self._sizes)
-
-    @contextmanager
-    def through(self, halo: Halo) -> Iterator[None]:
-        """Exchanges go through ``halo`` meanwhile; one domain at a time."""
-        with self._lock:
-            self._halo = halo
-            try:
-                yield
-            finally:
-                self._halo = None
-
-    def _current(self) -> Halo:
-        assert self._halo is not None
-        return self._halo
 
 
 class Evaluator:
@@ -166,15 +77,28 @@ class Evaluator:
         done = 0
         for batch in _batches(frames, BATCH):
             graph = build_graph(batch, self.selection, strict=strict, first_frame=done)
+            yield self.predictions(batch, graph, wants, done)
             done += len(batch)
-            yield self.predictions(batch, graph, wants)
 
-    def predictions(self, frames: Sequence[Structure], graph: Graph, wants: Wants) -> list[Prediction]:
-        """Predictions of the frames of ``graph``, one each."""
+    def predictions(
+        self, frames: Sequence[Structure], graph: Graph, wants: Wants, first_frame: int = 0
+    ) -> list[Prediction]:
+        """Predictions of the frames of ``graph``, one each.
+
+        Raises InputError for numbers that are not finite; its frames count from ``first_frame``.
+        """
         positions = flat_positions(frames)
-        if self.file.settings.fitting_net.type != "ener":
-            return self._other(frames, graph, positions, wants)
-        values = self._energies(graph, positions, wants.forces)
+        make = self._energies if self.file.settings.fitting_net.type == "ener" else self._outputs
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # an error below, not a warning
+            made = make(frames, graph, positions, wants)
+        expect_finite(made, graph, positions, self.selection.cutoff, first_frame)
+        return made
+
+    def _energies(
+        self, frames: Sequence[Structure], graph: Graph, positions: np.ndarray, wants: Wants
+    ) -> list[Prediction]:
+        """Predictions of an energy model."""
+        values = self._energies_of_atoms(graph, positions, wants.forces)
         if wants.atom_virial is None:
             values.pop("atom_virial", None)
         if wants.atom_virial == "dense":
@@ -183,7 +107,7 @@ class Evaluator:
             values["hessian"] = self._hessian(graph, positions, frames)
         if wants.uncertainty:
             values |= self._uncertainty(graph, positions)
-        return [Prediction(**_of_frame(values, f, frames)) for f in range(len(frames))]
+        return [Prediction(**of_frame(values, f, frames)) for f in range(len(frames))]
 
     def _uncertainty(self, graph: Graph, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Standard deviations of the energies of frames and atoms, eV, by the rigidity of the last layer."""
@@ -197,8 +121,10 @@ class Evaluator:
         }
 
     @cached_property
-    def _rigidity(self) -> Rigidity:
+    def _rigidity(self) -> "Rigidity":
         """How certain the last layer is, from the file; raises InputError where that was not calibrated."""
+        from dpmodel.statistics.rigidity import Rigidity
+
         if RIGIDITY not in self.file.extras:
             raise InputError("the model does not know its uncertainty: let 'dpmodel calibrate' tell it")
         n_features = self.file.model.fitting.network.layers[-1].n_in
@@ -224,6 +150,9 @@ class Evaluator:
 
     def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
         """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
+        from dpmodel.data.images import explicit_images
+        from dpmodel.model.heat_flux import heat_flux
+
         atom_energy, fluxes, done = [], [], 0
         for batch in _batches(frames, BATCH):
             graph, speeds = build_graph(batch, self.selection, first_frame=done), velocities[done : done + len(batch)]
@@ -232,7 +161,7 @@ class Evaluator:
             speeds = speeds.reshape(-1, 3)
             speeds = np.concatenate([speeds, np.zeros((len(owner) - len(speeds), 3))])
             fluxes.append(self._differentiated(heat_flux, images, positions, speeds, owner))
-            atom_energy.append(self._energies(graph, flat_positions(batch), False)["atom_energy"])
+            atom_energy.append(self.atomic_output(graph, flat_positions(batch))[:, 0])
         energy = np.concatenate(atom_energy).reshape(masses.shape)
         energy = energy + 0.5 * KINETIC * masses * (velocities**2).sum(axis=-1)
         return HeatFlux(np.concatenate(fluxes), (energy[..., None] * velocities).sum(axis=1))
@@ -254,12 +183,14 @@ class Evaluator:
         """(N, 3) the Hessian times ``direction`` (N, 3)."""
         return self._differentiated(hessian_product, graph, positions, direction)[: len(positions)]
 
-    def evaluate_domain(self, graph: Graph, positions: np.ndarray, *, halo: Halo) -> EnergyForces:
+    def evaluate_domain(self, graph: Graph, positions: np.ndarray, *, halo: "Halo") -> EnergyForces:
         """The part of a process in a system that it shares with others: the energies of its centers, and what they do
         to the forces, (A, 3), and atomic virials of all its atoms, ghosts included.
 
         All processes have to call this together.
         """
+        from dpmodel.data.padding import padded_index
+
         domains = self._domains
         padded = domains.padded(graph)
         with domains.through(halo):
@@ -267,7 +198,9 @@ class Evaluator:
         return _unpadded(values, graph, padded_index(graph, len(padded.neighbors)))
 
     @cached_property
-    def _domains(self) -> Domains:
+    def _domains(self) -> "Domains":
+        from dpmodel.domains import Domains
+
         return Domains(self.engine, self.selection)
 
     def _plain(self, function: Callable[..., Any], graph: Graph, *rows: np.ndarray) -> Any:
@@ -302,17 +235,24 @@ class Evaluator:
         ``padded``: the graph in the sizes to compile for; those of results.
         """
         engine = self.engine
-        if padded is None:
-            padded = pad_graph(graph, self.selection) if engine.rounds_shapes else graph
-        program = self._program(function, replace(execution, bins=binned(execution, padded)), *means)
-        arrays = map_arrays(engine.native, (padded, *(pad_rows(x, graph, padded) for x in rows)))
+        if engine.rounds_shapes:
+            from dpmodel.data.padding import pad_graph, pad_rows
+
+            padded = pad_graph(graph, self.selection) if padded is None else padded
+            graph, rows = padded, [pad_rows(x, graph, padded) for x in rows]
+        if execution.most_bins > 1:
+            from dpmodel.data.bins import binned
+
+            execution = replace(execution, bins=binned(execution, graph))
+        program = self._program(function, execution, *means)
+        arrays = map_arrays(engine.native, (graph, *rows))
         return map_arrays(engine.numpy, program(self.state, *arrays))
 
     def _compiled(self, function: Callable[..., Any], execution: Execution, *means: Any) -> Callable[..., Any]:
         rebuild = self.rebuild
         return self.engine.compile(lambda state, *x: function(rebuild(state), *x, *means, execution))
 
-    def _energies(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
+    def _energies_of_atoms(self, graph: Graph, positions: np.ndarray, forces: bool) -> dict[str, np.ndarray]:
         """Fields of ``Prediction`` on the atom axis."""
         if forces:
             return self.energy_forces(graph, positions)._asdict()
@@ -345,13 +285,13 @@ class Evaluator:
                 result[:, :, i, k] = self.hessian_product(graph, positions, direction)
         return result
 
-    def _other(
+    def _outputs(
         self, frames: Sequence[Structure], graph: Graph, positions: np.ndarray, wants: Wants
     ) -> list[Prediction]:
         """Predictions of a head that is no energy: sums over atoms, or means where the property is intensive."""
         fitting = self.file.settings.fitting_net
         if wants.atom_virial or wants.hessian:
-            raise InputError(f"a {fitting.type} model has no virial and no Hessian")
+            expect_energies(fitting.type)
         name = getattr(fitting, "property_name", HEADS[fitting.type].output)
         atomic = self.atomic_output(graph, positions)
         uncounted, done, start = (-1, *self.file.settings.atom_exclude_types), [], 0
@@ -400,25 +340,3 @@ def _wrapped(frame: Structure) -> np.ndarray:
         return frame.positions
     fractional = frame.positions @ np.linalg.inv(frame.cell)
     return frame.positions - np.floor(np.where(frame.pbc, fractional, 0.0)) @ frame.cell
-
-
-def _of_frame(values: dict[str, np.ndarray], f: int, frames: Sequence[Structure]) -> dict[str, Any]:
-    """The fields of one frame, with an axis of one frame."""
-    start = sum(len(frame.types) for frame in frames[:f])
-    n = len(frames[f].types)
-    found = {name: v[f] if name in PER_FRAME else v[start : start + n] for name, v in values.items()}
-    if "hessian" in found:
-        found["hessian"] = found["hessian"][:, :, :n]
-    return {name: v[None] for name, v in found.items()}
-
-
-def stack(predictions: Sequence[Prediction]) -> Prediction:
-    """Predictions of frames of the same size as one."""
-    first = predictions[0]
-    fields = {
-        name: np.concatenate([getattr(p, name) for p in predictions])
-        for name in FIELDS
-        if getattr(first, name) is not None
-    }
-    outputs = {name: np.concatenate([p.outputs[name] for p in predictions]) for name in first.outputs}
-    return Prediction(**fields, outputs=outputs)

@@ -1,33 +1,25 @@
 """What a user holds: a model on an array library, asked about structures."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike, fspath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
-from dpmodel.data.elements import masses_of
 from dpmodel.data.structure import Structure, from_ase, per_frame, structures
-from dpmodel.data.systems import System, find_systems
-from dpmodel.edit.bias import change_bias as rebiased
-from dpmodel.edit.compression import compress as tabulate
-from dpmodel.edit.precision import with_precision
-from dpmodel.edit.type_map import change_type_map as retyped
-from dpmodel.edit.verified_save import write_checked
-from dpmodel.errors import DpmodelError, InputError
-from dpmodel.evaluator import Evaluator, HeatFlux, Prediction, Wants, stack
-from dpmodel.export.read import load_program
-from dpmodel.export.record import has_record
+from dpmodel.errors import InputError
+from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.files import ZIP, sniff
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
+from dpmodel.model.heads import expect_energies
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
-from dpmodel.statistics.environment import statistics, with_statistics
+from dpmodel.prediction import HeatFlux, Prediction, stack
 
 if TYPE_CHECKING:
     from dpmodel.relax import Relaxation
@@ -43,6 +35,7 @@ def load(
     precision: str | None = None,
     device: str | None = None,
     compile: bool | None = None,
+    strict: bool = False,
     trusted: bool = False,
 ) -> "Potential":
     """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``, or ``.dp.json``; or an exported program.
@@ -61,6 +54,8 @@ def load(
         "cpu", "cuda:0", ...; the backend's default otherwise.
     compile : bool, optional
         Compile or not; the backend's default otherwise.
+    strict : bool
+        More neighbors than the model keeps are an error, not a warning.
     trusted : bool
         Run the program in an exported file (``dpmodel export``), which could do anything; its form says on which
         backend, and its own test is run first.  Other files never run anything.
@@ -72,14 +67,21 @@ def load(
     BackendError
         If the backend, its framework or the device is not there.
     """
-    if has_record(path):
-        file, engine, evaluator = load_program(
-            path, backend, device, trusted=trusted, fixed=head or precision or compile
-        )
-        return Potential(file, engine, evaluator=evaluator)
+    if sniff(path) == ZIP:
+        from dpmodel.export.read import load_program
+        from dpmodel.export.record import has_record
+
+        if has_record(path):
+            fixed = head or precision or compile
+            program = load_program(path, backend, device, trusted=trusted, fixed=fixed)
+            return Potential(program[0], program[1], strict=strict, evaluator=program[2])
     engine = find_backend(backend).engine(device, compile)
     file = read_model(path, head)
-    return Potential(with_precision(file, precision) if precision else file, engine)
+    if precision:
+        from dpmodel.edit.precision import with_precision
+
+        file = with_precision(file, precision)
+    return Potential(file, engine, strict=strict)
 
 
 def create(
@@ -89,103 +91,36 @@ def create(
     seed: int = 0,
     device: str | None = None,
     compile: bool | None = None,
+    strict: bool = False,
 ) -> "Potential":
     """A new model with random parameters from the ``model`` section of an input file.
 
-    The same ``seed`` gives the same parameters on every backend.  Raises SettingError, naming the setting by its path.
+    The same ``seed`` gives the same parameters on every backend; the rest is as for ``load``.
+    Raises SettingError, naming the setting by its path.
     """
     engine = find_backend(backend).engine(device, compile)
     read = ModelSettings.read(settings, "model")
-    return Potential(ModelFile(read, build(read, seed)), engine)
-
-
-def compress(
-    potential: "Potential", *, min_pair_distance: float | None = None, step: float = 0.01, extrapolate: float = 5.0
-) -> "Potential":
-    """``potential`` with tables instead of its embedding networks (of models with ``tebd_input_mode: strip``).
-
-    Parameters
-    ----------
-    potential : Potential
-        The model; it stays as it is.
-    min_pair_distance : float, optional
-        Shortest distance (angstrom) that the fine part of the tables has to cover; the one of the training data, if
-        the file has it.
-    step, extrapolate : float
-        Spacing of the knots, and how many times its end a table goes on at ten times that spacing.
-
-    Raises
-    ------
-    DpmodelError
-        With everything that stands in the way, and what to do about it.
-    """
-    distance = potential.file.min_pair_distance if min_pair_distance is None else min_pair_distance
-    if distance is None:
-        raise DpmodelError("the file does not say how close atoms came in the training data: give min_pair_distance")
-    file = tabulate(potential.file, min_pair_distance=distance, step=step, extrapolate=extrapolate)
-    return Potential(file, potential.engine, strict=potential.strict)
-
-
-def change_type_map(
-    potential: "Potential", type_map: Sequence[str], *, systems: Sequence[str | PathLike[str]] = ()
-) -> "Potential":
-    """``potential`` for the types ``type_map``, matched by name: more of them, fewer, or in another order.
-
-    Types that stay keep their numbers.  New ones have to be trained: they have no output bias, the statistics of their
-    atoms in ``systems`` (of none: mean 0, deviation 1), and, without ``use_econf_tebd``, a random embedding.  Raises
-    InputError if no type would stay, SettingError for names that cannot be, FileError for ``systems``.
-    """
-    return Potential(retyped(potential.file, type_map, built_for(systems)), potential.engine, strict=potential.strict)
-
-
-def built_for(systems: Sequence[str | PathLike[str]]) -> Callable[[ModelSettings], Model]:
-    """How to build a model with the statistics of all frames in and below ``systems``, if there are any."""
-
-    def built(settings: ModelSettings) -> Model:
-        paths = find_systems([fspath(path) for path in systems])
-        frames = (frame for path in paths for frame in System(path, settings, ()))
-        return with_statistics(build(settings), settings, statistics(frames, settings))
-
-    return built if systems else build
-
-
-def change_bias(
-    potential: "Potential",
-    energies: Mapping[str, float] | None = None,
-    *,
-    systems: Sequence[str | PathLike[str]] = (),
-) -> "Potential":
-    """``potential`` with another energy for every atom of a type.
-
-    Parameters
-    ----------
-    potential : Potential
-        An energy model; it stays as it is.
-    energies : dict, optional
-        The output bias by the name of the type, eV; types that are not named keep theirs.
-    systems : list of path, optional
-        Instead: labeled data, whose energies the model should have on average, by least squares.
-
-    Raises
-    ------
-    InputError, FileError
-        For other models, unknown types, and data without energies.
-    """
-    file = rebiased(potential.file, potential.engine, energies=energies, systems=systems)
-    return Potential(file, potential.engine, strict=potential.strict)
+    return Potential(ModelFile(read, build(read, seed)), engine, strict=strict)
 
 
 class Potential:
     """A model ready to evaluate structures; make one with ``dpmodel.load`` or ``dpmodel.create``.
 
-    ``settings``: everything the model was built from.  ``strict``: more neighbors than the model keeps are an error,
-    not a warning.
+    ``settings``: everything the model was built from.  Potentials can be copied and pickled, and several threads may
+    ask one at a time.
     """
 
     def __init__(self, file: ModelFile, engine: Engine, *, strict: bool = False, evaluator: Any = None) -> None:
         self.file, self.engine, self.strict = file, engine, strict
         self.settings = file.settings
         self.evaluator: Evaluator = evaluator or Evaluator(file, engine)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The file, and where the engine was: neither devices nor compiled functions can be copied."""
+        if not isinstance(self.file, ModelFile):
+            raise InputError("the program of an exported file cannot be copied or pickled: load the file once more")
+        engine = self.engine
+        return _restored, (self.file, engine.name, engine.device, engine.rounds_shapes, self.strict)
 
     def to(self, backend: str, *, device: str | None = None, compile: bool | None = None) -> "Potential":
         """The same model, array for array, on another backend or device; arguments and errors as for ``load``."""
@@ -237,7 +172,7 @@ class Potential:
         pbc : bool, (3,) or (nf, 3), optional
             Which lattice vectors repeat; by default all of them if there is a cell.
         fparam, aparam : (k,) or (nf, k); (n, k) or (nf, n, k), optional
-            Frame and atomic parameters, if the model has them.
+            Frame and atomic parameters, if the model has them; the axis of k = 1 may be missing.
         forces : bool
             Forces and virial too.
         atom_virial : bool or str
@@ -279,11 +214,10 @@ class Potential:
         if not given:
             raise InputError("there are no frames")
         done: list[Prediction] = []
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-            task = bar.add_task("frames", total=len(given))
+        with _bar("frames", len(given), progress) as show:
             for part in self.evaluator.evaluate(given, wants, strict=self.strict):
                 done += part
-                bar.update(task, completed=len(done))
+                show(len(done))
         return done
 
     def relax_many(
@@ -315,8 +249,7 @@ class Potential:
         for i, frame in enumerate(given):
             if cell and not frame.pbc.all():
                 raise InputError(f"frame {i}: its cell cannot relax, for it is not periodic in all directions")
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-            task = bar.add_task("relaxed", total=len(given))
+        with _bar("relaxed", len(given), progress) as show:
             return relax_many(
                 given,
                 self.evaluate_many,
@@ -324,7 +257,7 @@ class Potential:
                 max_steps=max_steps,
                 with_cell=cell,
                 pressure=pressure / EV_PER_A3,
-                watch=lambda done: bar.update(task, completed=done),
+                watch=show,
             )
 
     def describe(self, positions: Any, types: Any, cell: Any = None, *, pbc: Any = None) -> np.ndarray:
@@ -372,8 +305,9 @@ class Potential:
         InputError
             Naming the frame and the atom that cannot be used; where masses are missing; for other models.
         """
-        if self.settings.fitting_net.type != "ener":
-            raise InputError(f"a {self.settings.fitting_net.type} model has no heat flux: energy models do")
+        from dpmodel.data.elements import masses_of
+
+        self.expect_forces()
         frames = structures(
             positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
         )
@@ -390,6 +324,8 @@ class Potential:
         The file is there only after it was read back and gave this model's numbers.  Raises FileError where it does
         not, and where there is a file already, unless ``overwrite``.
         """
+        from dpmodel.edit.verified_save import write_checked
+
         write_checked(path, self.file, self.file, overwrite=overwrite)
 
     def structure(self, frame: Any) -> Structure:
@@ -409,9 +345,7 @@ class Potential:
 
     def expect_forces(self) -> None:
         """Raise InputError unless this is a model of energies: no other has forces."""
-        kind = self.settings.fitting_net.type
-        if kind != "ener":
-            raise InputError(f"a {kind} model has no forces to move atoms with")
+        expect_energies(self.settings.fitting_net.type)
 
     def _numbered(self, i: int, frame: Any) -> Structure:
         try:
@@ -426,3 +360,21 @@ class Potential:
             "n_aparam": 0 if wants.use_aparam_as_mask else wants.numb_aparam,
             "default_fparam": wants.default_fparam,
         }
+
+
+def _restored(file: ModelFile, backend: str, device: str, compile: bool, strict: bool) -> Potential:
+    return Potential(file, find_backend(backend).engine(device, compile), strict=strict)
+
+
+@contextmanager
+def _bar(what: str, total: int, is_wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error if it ``is_wanted``, and the function that tells it how many of ``total`` are done."""
+    if not is_wanted:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

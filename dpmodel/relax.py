@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dpmodel.data.structure import Structure
-from dpmodel.evaluator import Prediction
+from dpmodel.prediction import Prediction
 from dpmodel.xp import Array
 
 LONGEST_STEP = 0.2  # angstrom; with the constants of FIRE those of its authors and of ASE

@@ -7,14 +7,11 @@ The mathematics asks ``xp = namespace(x)`` and then uses functions of the Array 
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat
-import array_api_compat.numpy
 import numpy as np
 
 Array = Any  # one array type per call
 
-# array_api_compat finds the others; NumPy's own type is here because asking takes longer than a small product
-_REGISTERED: dict[type, Any] = {np.ndarray: array_api_compat.numpy}
+_REGISTERED: dict[type, Any] = {np.ndarray: np}  # array_api_compat finds the others
 
 
 def register_namespace(array_type: type, xp: Any) -> None:
@@ -29,7 +26,11 @@ def register_namespace(array_type: type, xp: Any) -> None:
 def namespace(x: Array) -> Any:
     """The Array API namespace of ``x``."""
     xp = _registered(type(x))
-    return array_api_compat.array_namespace(x) if xp is None else xp
+    if xp is None:
+        import array_api_compat
+
+        xp = array_api_compat.array_namespace(x)
+    return xp
 
 
 def _registered(array_type: type) -> Any:

@@ -20,9 +20,9 @@ FLOORS = (
     "model",
     "io",
     "data",
-    "evaluator accuracy statistics edit train testing export",
+    "domains evaluator prediction accuracy statistics edit train testing export",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
-    "dpmodel cli engines potential relax __main__",
+    "dpmodel cli engines potential relax editing __main__",
 )
 FLOOR = {
     part if part.startswith("dpmodel") else f"dpmodel.{part}": floor
@@ -181,3 +181,30 @@ def test_the_core_and_numpy_import_without_any_extra(tmp_path):
     modules = [m for m in CORE if m not in NEEDS_AN_ENGINE] + ["dpmodel_numpy"]
     result = run_python(IMPORT_WITHOUT, " ".join(blocked), *modules, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+LOADING = """
+import sys, time
+start = time.process_time()
+import numpy
+numpy_alone = time.process_time() - start
+import dpmodel
+dpmodel.load(sys.argv[1])
+ours = [m for m in sys.modules if m.partition(".")[0].startswith("dpmodel")]
+print((time.process_time() - start) / numpy_alone, "rich" in sys.modules, *ours)
+"""
+
+
+def test_loading_a_model_imports_what_it_needs(tmp_path):
+    """No training, no editing, no conformance kit, no progress bars; a few times as long as NumPy takes by itself."""
+    path = str(ROOT / "examples" / "water" / "water.dp")
+    runs = [run_python(LOADING, path, cwd=tmp_path) for _ in range(3)]
+    assert not any(run.returncode for run in runs), runs[0].stderr
+    times, rich, *modules = zip(*(run.stdout.split() for run in runs), strict=True)
+    names = {column[0] for column in modules}
+    assert set(rich) == {"False"}
+    assert not [
+        name for name in names if name.startswith(("dpmodel.train", "dpmodel.edit", "dpmodel.testing", "dpmodel.cli"))
+    ]
+    assert len(names) <= 60, sorted(names)
+    assert min(map(float, times)) < 6.0

@@ -73,10 +73,7 @@ def apply(
     BackendError
         If JAX would round float64 to float32.
     """
-    model, graph, positions = _prepare(params, fixed, graph, positions)
-    if model.fitting.kind != "ener":
-        raise InputError(f"apply is for energy models, this is a {model.fitting.kind} model: use atomic_output")
-    return predict.predict(model, graph, positions, grad_and_aux, execution)
+    return predict.predict(*_prepare(params, fixed, graph, positions), grad_and_aux, execution)
 
 
 def atomic_output(

@@ -1,6 +1,7 @@
 """Paddle on one device, as ``dpmodel.backend.Engine`` wants it."""
 
 from collections.abc import Callable, Mapping
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dpmodel_paddle.quiet import paddle
 from dpmodel_paddle.static import Static
 
 Array = Any
+ALONE = RLock()  # threads that take derivatives at the same time crash Paddle
 
 
 class Engine:
@@ -29,17 +31,19 @@ class Engine:
         self.rounds_shapes = static
 
     def native(self, x: np.ndarray) -> Array:
-        return to_tensor(x, self.device)
+        with ALONE:
+            return to_tensor(x, self.device)
 
     def numpy(self, x: Array) -> np.ndarray:
-        return to_numpy(x)
+        with ALONE:
+            return to_numpy(x)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` under ``paddle.no_grad()``, as a static program if the engine makes them."""
         run = Static(function) if self.rounds_shapes else function
 
         def call(*args: Any) -> Any:
-            with paddle.no_grad():
+            with ALONE, paddle.no_grad():
                 return run(*args)
 
         return call

@@ -98,10 +98,7 @@ class Model(Module):
             If this is no energy model (then: ``atomic_output``), or positions or shifts are not float64.
         """
         _check(graph, positions)
-        model = self.pure()
-        if model.fitting.kind != "ener":
-            raise InputError(f"a {model.fitting.kind} model has neither energy nor forces: ask it for atomic_output")
-        return predict.predict(model, graph, positions, grad_and_aux, execution)
+        return predict.predict(self.pure(), graph, positions, grad_and_aux, execution)
 
     def atomic_output(self, graph: Graph, positions: Array, execution: Execution | None = None) -> Array:
         """Output of each center, (N, ...), of a model of any kind; raises as ``forward``."""

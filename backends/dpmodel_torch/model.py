@@ -36,7 +36,7 @@ class Module(nn.Module):
     """
 
     def __init__(self, m: Any) -> None:
-        """From a module of NumPy arrays, which are copied."""
+        """From a module of NumPy arrays or tensors, such as ``potential.model``, which are copied."""
         super().__init__()
         self._class = type(m)
         self._settings: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class Module(nn.Module):
         for f in fields(m):
             value = getattr(m, f.name)
             if "dims" in f.metadata and value is not None:
-                self._hold(f.name, pytree.tree_map_only(np.ndarray, to_tensor, value), f.metadata["trainable"])
+                self._hold(f.name, pytree.tree_map(_copied, value), f.metadata["trainable"])
             elif is_module(value):
                 self.add_module(f.name, Module(value))
             elif isinstance(value, tuple) and value and is_module(value[0]):
@@ -75,6 +75,10 @@ class Module(nn.Module):
         return self.pure()(*args)
 
 
+def _copied(x: Any) -> torch.Tensor:
+    return x.detach().clone() if isinstance(x, torch.Tensor) else to_tensor(x)
+
+
 def _content(held: Any) -> Any:
     if isinstance(held, Module):
         return held.pure()
@@ -95,10 +99,7 @@ class Model(Module):
             If this is no energy model (then: ``atomic_output``), or positions or shifts are not float64.
         """
         _check(graph, positions)
-        model = self.pure()
-        if model.fitting.kind != "ener":
-            raise InputError(f"this is a {model.fitting.kind} model, which has no forces: use atomic_output")
-        return predict.predict(model, graph, positions, grad_and_aux, execution)
+        return predict.predict(self.pure(), graph, positions, grad_and_aux, execution)
 
     def atomic_output(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> torch.Tensor:
         """Output of each center, (N, ...), of a model of any kind; raises as ``forward``."""

@@ -14,8 +14,8 @@ from dpmodel.cli.convert import write
 from dpmodel.cli.options import Force, Head, Model, Output, Systems, told
 from dpmodel.edit.type_map import change_type_map
 from dpmodel.edit.verified_save import expect_target
+from dpmodel.editing import built_for
 from dpmodel.io.model import read_model
-from dpmodel.potential import built_for
 
 
 def main(

@@ -19,9 +19,9 @@ from rich.table import Table
 from dpmodel.cli.frames import read_structures, structure_of
 from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, told
 from dpmodel.errors import InputError
-from dpmodel.evaluator import Prediction
 from dpmodel.io.files import replacing
 from dpmodel.potential import Potential, load
+from dpmodel.prediction import Prediction
 
 GPA = 160.21766208  # of an eV/angstrom^3
 
@@ -38,8 +38,7 @@ def main(
     precision: Precision = None,
     trust: Trust = False,
 ) -> None:
-    potential = load(model, backend, head=head, device=device, precision=precision, trusted=trust)
-    potential.strict = strict
+    potential = load(model, backend, head=head, device=device, precision=precision, strict=strict, trusted=trust)
     evaluate_file(potential, structure, output, index, told)
 
 

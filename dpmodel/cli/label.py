@@ -22,9 +22,9 @@ from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, 
 from dpmodel.data.labels import LABELS
 from dpmodel.data.structure import Structure
 from dpmodel.errors import FileError, InputError
-from dpmodel.evaluator import Prediction
 from dpmodel.io.files import make_folder, replacing, staged
 from dpmodel.potential import Potential, load
+from dpmodel.prediction import Prediction
 
 RECORD = "labels_from.json"  # whose labels a folder holds
 Arrays = dict[str, np.ndarray]

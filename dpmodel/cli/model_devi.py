@@ -21,9 +21,9 @@ from dpmodel.cli.options import Backend, Device, Head, Index, Json, Precision, S
 from dpmodel.data.systems import Frame
 from dpmodel.engines.deviation import energy_deviation, force_deviation, summary, virial_deviation
 from dpmodel.errors import InputError
-from dpmodel.evaluator import Prediction
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.potential import load
+from dpmodel.prediction import Prediction
 
 LABELS = ("energy", "force", "virial")
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpmodel.data.search import NeighborList
 from dpmodel.errors import InputError
 from dpmodel.xp import Array
 
@@ -55,6 +54,8 @@ def find_pairs(
     box = enclosing_cell(points, cell, pbc, reach)
     _check_extent(points, box, reach, where)
     # vesin leaves out pairs at exactly its cutoff; specification/descriptor.md 14.15 wants them
+    from dpmodel.data.search import NeighborList
+
     search = NeighborList(cutoff=reach + 2 * ROUNDING, full_list=True)
     i, j, image = search.compute(points, box, pbc, quantities="ijS")
     return Pairs(index[i.astype(np.int64)], index[j.astype(np.int64)], image.astype(np.int64))

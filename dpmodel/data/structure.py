@@ -10,6 +10,7 @@ from dpmodel.errors import InputError
 from dpmodel.settings import nearest
 from dpmodel.xp import Array
 
+SHORTEST = 0.1  # angstrom: lattices shorter than this put thousands of images into every cutoff
 FLAT = 1e-6  # sine of the angle below which lattice vectors count as dependent
 CELL_HINT = "rows are lattice vectors: nine numbers a frame need cell.reshape(-1, 3, 3), three lengths np.diag(lengths)"
 
@@ -43,7 +44,8 @@ def structures(
 
     ``positions`` (n, 3) or (nf, n, 3), angstrom; ``types`` (n,) or (nf, n), -1 for virtual atoms; ``cell`` None, (3, 3)
     or (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is
-    a cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k).  What lacks the axis of frames serves them all.
+    a cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k); the axis of k = 1 may be missing.
+    What lacks the axis of frames serves them all.
     ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its stand-in for a missing fparam.
 
     Raises InputError, which names the frame and the atom.
@@ -143,7 +145,10 @@ def _parameters(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: st
         raise InputError(f"the model needs {name}, {wanted} numbers: give shape {hint} with k = {wanted}")
     if not wanted:
         raise InputError(f"the model takes no {name}: leave it out")
-    return per_frame(name, value, nf, shape, f"the model takes k = {wanted} numbers")
+    a = _numbers(name, value)
+    if wanted == 1 and a.shape in (shape[:-1], (nf, *shape[:-1])):  # files have no axis of one number
+        a = a[..., None]
+    return per_frame(name, a, nf, shape, f"the model takes k = {wanted} numbers")
 
 
 def check_cell(cell: Array, pbc: Array, where: str) -> None:
@@ -158,8 +163,14 @@ def check_cell(cell: Array, pbc: Array, where: str) -> None:
         )
     vectors = cell[pbc]
     if len(vectors):
-        scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True)  # squares of the largest numbers are infinite
-        if np.linalg.svd(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), compute_uv=False).min() < FLAT:
+        largest = np.abs(vectors).max(axis=1, keepdims=True)  # whose square may be no number
+        lengths = largest * np.linalg.norm(vectors / largest, axis=1, keepdims=True)
+        if lengths.min() < SHORTEST:
+            raise InputError(
+                f"{where}: a periodic lattice vector of cell is {lengths.min():.3g} angstrom long, but no atom can be "
+                f"closer than {SHORTEST} to its own image; rows are lattice vectors in angstrom"
+            )
+        if np.linalg.svd(vectors / lengths, compute_uv=False).min() < FLAT:
             raise InputError(
                 f"{where}: the cell is singular, its periodic vectors are linearly dependent: {vectors.tolist()}"
             )

@@ -4,7 +4,6 @@ from typing import Any
 
 from dpmodel.dpa2.attention import GatedAttention
 from dpmodel.dpa2.descriptor import DPA2
-from dpmodel.dpa2.econf import type_features
 from dpmodel.dpa2.local_attention import LocalAttention
 from dpmodel.dpa2.pair_attention import PairValues, PairVectors, PairWeights
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer
@@ -23,7 +22,11 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: In
     """The descriptor that ``settings`` describe, its arrays drawn by ``draw`` in the precision of the settings."""
     draw = draw.cast(settings.dtype)
     repinit, repformer, n_types = settings.repinit, settings.repformer, len(type_map)
-    econf = type_features(type_map).astype(draw.numpy_dtype) if settings.use_econf_tebd else None
+    econf = None
+    if settings.use_econf_tebd:
+        from dpmodel.dpa2.econf import type_features
+
+        econf = type_features(type_map).astype(draw.numpy_dtype)
     width = settings.repinit_dim
     type_embedding = TypeEmbedding.make(
         draw("type_embedding"), n_types, repinit.tebd_dim, features=econf, bias=settings.use_tebd_bias

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import NamedTuple
 
-from dpmodel.dpa2.lower import graph_of_lists
 from dpmodel.dpa2.neighborhood import Neighborhood, Parts
 from dpmodel.dpa2.repformer import Repformer, RepformerLayer, Slots, moment
 from dpmodel.dpa2.repinit import Repinit
@@ -77,6 +76,8 @@ class DPA2:
         Fields come as (nf, nloc, ...), g2, h2 and switch with ``nsel`` slots as deepmd-kit gives them; empty slots hold
         nothing of meaning in g2 and h2.  A virtual center is described as deepmd-kit does.
         """
+        from dpmodel.dpa2.lower import graph_of_lists
+
         parts = {name: block.near for name, block in self.first_blocks.items()} | {"repformer": self.repformer}
         blocks = {name: Block(part.cutoff, part.n_slots) for name, part in parts.items()}
         n_types = self.type_embedding.n_types

@@ -10,8 +10,9 @@ import numpy as np
 from dpmodel.backend import Engine
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError, InputError
-from dpmodel.evaluator import Evaluator, Prediction, Wants
+from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.prediction import Prediction
 from dpmodel.statistics.output import OutputSample, fixed_output, output_sample, output_statistics
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.data.structure import Structure
-from dpmodel.evaluator import Evaluator, Prediction, Wants
+from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.prediction import Prediction
 
 
 @dataclass(frozen=True)

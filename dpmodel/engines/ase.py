@@ -24,8 +24,9 @@ from dpmodel.data.structure import Structure
 from dpmodel.engines.deviation import force_deviation, summary, virial_deviation
 from dpmodel.engines.warn_once import WarnOnce
 from dpmodel.errors import InputError
-from dpmodel.evaluator import HeatFlux, Prediction, Wants
+from dpmodel.evaluator import Wants
 from dpmodel.potential import Potential, load
+from dpmodel.prediction import HeatFlux, Prediction
 
 Source = str | PathLike[str] | Potential
 
@@ -38,7 +39,7 @@ class DPCalculator(Calculator):
     model : path, Potential, or a list of them
         With several of energies, the first one drives and the others tell how far they agree:
         ``results["deviation"]``.  Models of other heads add what they predict, ``results["dipole"]`` and the like.
-    backend, head, device, precision, compile
+    backend, head, device, precision, compile, strict
         As for ``dpmodel.load``; for models given as paths.
     skin : float
         Neighbors are searched this much (angstrom) beyond the cutoff, and again only when atoms may have come from
@@ -68,6 +69,7 @@ class DPCalculator(Calculator):
         device: str | None = None,
         precision: str | None = None,
         compile: bool | None = None,
+        strict: bool = False,
         skin: float = 1.0,
     ) -> None:
         super().__init__()
@@ -79,7 +81,7 @@ class DPCalculator(Calculator):
         every = [
             m
             if isinstance(m, Potential)
-            else load(m, backend, head=head, device=device, precision=precision, compile=compile)
+            else load(m, backend, head=head, device=device, precision=precision, compile=compile, strict=strict)
             for m in given
         ]
         self.potentials, self.others = _by_head(every)

@@ -5,7 +5,7 @@ symbols = [atom.element.symbol for atom in topology.atoms()]
 system.addForce(python_force("water.dp", symbols, backend="torch"))
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -54,24 +54,26 @@ def python_force(
     potential = model if isinstance(model, Potential) else load(model, backend, device=device, precision=precision)
     potential.expect_forces()
     types = types_of(symbols, potential.type_map, "particle")
-    force = openmm.PythonForce(_computation(potential, types, periodic), {}, list(particles))
+    force = openmm.PythonForce(Computation(potential, types, periodic), {}, list(particles))
     force.setUsesPeriodicBoundaryConditions(periodic)
     force.setName("DPA-2")
     return force
 
 
-def _computation(potential: Potential, types: Sequence[int], periodic: bool) -> Callable[[Any], tuple[float, Any]]:
-    """What OpenMM calls: from a State to the energy (kJ/mol) and the forces (n, 3), kJ/mol/nm."""
+class Computation:
+    """The function that OpenMM calls; it can be copied and pickled, as OpenMM does with forces."""
 
-    once = WarnOnce()
+    def __init__(self, potential: Potential, types: Sequence[int], periodic: bool) -> None:
+        self.potential, self.types, self.periodic = potential, types, periodic
+        self._once = WarnOnce()
 
-    def compute(state: Any) -> tuple[float, np.ndarray]:
+    def __call__(self, state: Any) -> tuple[float, np.ndarray]:
+        """From a State to the energy (kJ/mol) and the forces (n, 3), kJ/mol/nm."""
         x = NANOMETER * state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        box = NANOMETER * state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) if periodic else None
-        if len(x) != len(types):
-            raise InputError(f"the force has symbols for {len(types)} particles, but acts on {len(x)}")
-        with once():
-            p: Any = potential.evaluate(x, types, box)
+        box = state.getPeriodicBoxVectors(asNumpy=True) if self.periodic else None
+        cell = None if box is None else NANOMETER * box.value_in_unit(unit.nanometer)
+        if len(x) != len(self.types):
+            raise InputError(f"the force has symbols for {len(self.types)} particles, but acts on {len(x)}")
+        with self._once():
+            p: Any = self.potential.evaluate(x, self.types, cell)
         return float(p.energy[0]) / KJ_MOL, p.forces[0] / (KJ_MOL / NANOMETER)
-
-    return compute

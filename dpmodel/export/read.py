@@ -12,12 +12,13 @@ import numpy as np
 from dpmodel.data.graph import build_graph
 from dpmodel.data.structure import Structure
 from dpmodel.errors import BackendError, FileError, InputError, NeighborOverflowWarning
-from dpmodel.evaluator import Prediction, Wants
+from dpmodel.evaluator import Wants
 from dpmodel.export.forms import FORMS, Program, exporter_of
 from dpmodel.export.record import Record, output_name, read_record
 from dpmodel.graph import Graph
 from dpmodel.io.files import damaged
 from dpmodel.model.predict import EnergyForces
+from dpmodel.prediction import Prediction, expect_finite
 
 ONLY = "an exported file gives energies, forces and virials, and no {what}: load the model that it was made from"
 UNTRUSTED = (
@@ -37,9 +38,11 @@ class ProgramEvaluator:
         """Predictions of all frames, one each."""
         for f, frame in enumerate(frames):
             graph = build_graph([frame], self.selection, strict=strict, first_frame=f)
-            yield self.predictions([frame], graph, wants)
+            yield self.predictions([frame], graph, wants, f)
 
-    def predictions(self, frames: Sequence[Structure], graph: Graph, wants: Wants) -> list[Prediction]:
+    def predictions(
+        self, frames: Sequence[Structure], graph: Graph, wants: Wants, first_frame: int = 0
+    ) -> list[Prediction]:
         """The prediction of the one frame of ``graph``."""
         [frame] = frames
         if wants.hessian:
@@ -47,13 +50,17 @@ class ProgramEvaluator:
         if wants.atom_virial == "dense":
             raise InputError(ONLY.format(what="atomic virials of deepmd-kit's dense kind"))
         found = self.program(frame, graph)
+        made = [Prediction(**self._fields(frame, found, wants))]
+        expect_finite(made, graph, frame.positions, self.selection.cutoff, first_frame)
+        return made
+
+    def _fields(self, frame: Structure, found: dict[str, Any], wants: Wants) -> dict[str, Any]:
         if self.record.settings.fitting_net.type != "ener":
-            return [Prediction(outputs=self._outputs(frame, found["output"]))]
+            return {"outputs": self._outputs(frame, found["output"])}
         names = ["energy", "atom_energy"]
         names += ["forces", "virial"] if wants.forces else []
         names += ["atom_virial"] if wants.atom_virial else []
-        fields: dict[str, Any] = {name: np.asarray(found[name], dtype=float)[None] for name in names}
-        return [Prediction(**fields)]
+        return {name: np.asarray(found[name], dtype=float)[None] for name in names}
 
     def evaluate_domain(self, graph: Graph, positions: np.ndarray, *, halo: Any) -> EnergyForces:
         """See ``dpmodel.evaluator.Evaluator``; of a process that has the whole system."""

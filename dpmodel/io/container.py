@@ -6,24 +6,28 @@ specification/serialization.md 1.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from dpmodel.errors import FileError
 from dpmodel.io.files import expect_content, replacing
-from dpmodel.io.hdf5 import read_hdf5, write_hdf5
-from dpmodel.io.text import read_json, read_yaml, write_json, write_yaml
 
 
 class _Format(NamedTuple):
-    read: Callable[[str], dict[str, Any]]
-    write: Callable[[BinaryIO, dict[str, Any], str], None]
+    """``read_NAME(path)`` and ``write_NAME(file, tree, path)`` of a module that is imported when it is needed."""
+
+    module: str
+    name: str
     found: tuple[str, ...]  # what ``sniff`` may say of such a file
 
+    def function(self, verb: str) -> Any:
+        return getattr(import_module(f"dpmodel.io.{self.module}"), f"{verb}_{self.name}")
 
-_HDF5 = _Format(read_hdf5, write_hdf5, ("an HDF5 file",))
-_YAML = _Format(read_yaml, write_yaml, ("text", "JSON text"))
-_JSON = _Format(read_json, write_json, ("JSON text",))
+
+_HDF5 = _Format("hdf5", "hdf5", ("an HDF5 file",))
+_YAML = _Format("text", "yaml", ("text", "JSON text"))
+_JSON = _Format("text", "json", ("JSON text",))
 FORMATS = {".dp": _HDF5, ".yaml": _YAML, ".yml": _YAML, ".dp.json": _JSON}
 
 
@@ -36,7 +40,8 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = os.fspath(path)
     form = _format(path)
     expect_content(path, form.found, form.found[0])
-    return form.read(path)
+    tree: dict[str, Any] = form.function("read")(path)
+    return tree
 
 
 def write_tree(path: str | os.PathLike[str], tree: dict[str, Any], overwrite: bool = True) -> None:
@@ -47,7 +52,7 @@ def write_tree(path: str | os.PathLike[str], tree: dict[str, Any], overwrite: bo
     path = os.fspath(path)
     form = _format(path)
     with replacing(path, overwrite) as file:
-        form.write(file, tree, path)
+        form.function("write")(file, tree, path)
 
 
 def _format(path: str) -> _Format:

@@ -17,9 +17,10 @@ from typing import BinaryIO
 
 from dpmodel.errors import DpmodelError, FileError, printable
 
+ZIP = "a zip archive (PyTorch's .pt and .pth are)"
 _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"PK\x03\x04": "a zip archive (PyTorch's .pt and .pth are)",
+    b"PK\x03\x04": ZIP,
     b"PK\x05\x06": "an empty zip archive",
     b"\x80\x02": "a Python pickle (old PyTorch or Paddle)",
     b"\x80\x03": "a Python pickle",

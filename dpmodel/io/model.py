@@ -4,20 +4,9 @@ import os
 from typing import NamedTuple
 
 from dpmodel.errors import FileError
-from dpmodel.io.checkpoint import (
-    NO_TABLES,
-    ONLY,
-    heads,
-    read_checkpoint,
-    save_checkpoint,
-    settings_of,
-    tensors_and_settings,
-)
 from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
 from dpmodel.io.files import sniff
-from dpmodel.io.hdf5 import read_hdf5
-from dpmodel.io.torchfile import read_torchfile
 from dpmodel.model.settings import ModelSettings
 
 HDF5 = "an HDF5 file"
@@ -35,10 +24,16 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     expect_suffix(name, (*FORMATS, *CHECKPOINTS))
     native = name.lower().endswith(READ_ONLY) and sniff(name) == HDF5  # what dpmodel-dp freezes under deepmd-kit's name
     if name.lower().endswith(CHECKPOINTS) and not native:
+        from dpmodel.io.checkpoint import read_checkpoint
+
         return read_checkpoint(name, head)
-    if head not in (None, ONLY):
+    if head not in (None, "Default"):  # deepmd-kit's name of the only head
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
-    return from_tree(read_hdf5(name) if native else read_tree(name), name)
+    if native:
+        from dpmodel.io.hdf5 import read_hdf5
+
+        return from_tree(read_hdf5(name), name)
+    return from_tree(read_tree(name), name)
 
 
 class Contents(NamedTuple):
@@ -53,6 +48,9 @@ def contents_of(path: str | os.PathLike[str]) -> Contents:
     file = os.fspath(path)
     if not file.lower().endswith(".pt"):
         return Contents({}, averaged=False)
+    from dpmodel.io.checkpoint import heads, settings_of, tensors_and_settings
+    from dpmodel.io.torchfile import read_torchfile
+
     saved = read_torchfile(file)
     branches = heads(tensors_and_settings(saved, file)[1])
     several = {name: settings_of(branches, name, file) for name in branches} if len(branches) > 1 else {}
@@ -67,6 +65,8 @@ def expect_writable(path: str | os.PathLike[str], *, tables: bool = False) -> No
         raise FileError(f"{path}: .pth holds programs and is only read; write {', '.join(FORMATS)} or .pt")
     expect_suffix(name, (*FORMATS, ".pt"))
     if tables and name.lower().endswith(CHECKPOINTS):
+        from dpmodel.io.checkpoint import NO_TABLES
+
         raise FileError(f"{path}: {NO_TABLES}")
 
 
@@ -78,6 +78,8 @@ def write_model(path: str | os.PathLike[str], model: ModelFile) -> None:
     expect_writable(path)
     name = os.fspath(path)
     if name.lower().endswith(CHECKPOINTS):
+        from dpmodel.io.checkpoint import save_checkpoint
+
         save_checkpoint(name, model)
     else:
         write_tree(name, to_tree(model))

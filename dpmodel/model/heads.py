@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dpmodel.errors import InputError
 from dpmodel.ops.arrays import append_row, gather
 from dpmodel.xp import Array, cast, like, namespace, shape
 
@@ -90,3 +91,12 @@ HEADS = {
     "dos": Head("dos", plain, add_bias),
     "property": Head("property", plain, rescale),
 }
+
+
+def expect_energies(kind: str) -> None:
+    """Raise InputError unless models of this ``kind`` have energies."""
+    if kind != "ener":
+        raise InputError(
+            f"a {kind} model has no forces, energies or virials: what it has is {HEADS[kind].output}, "
+            "in the outputs of a prediction or as atomic_output"
+        )

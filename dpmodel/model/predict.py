@@ -6,6 +6,7 @@ from dpmodel.backend import GradAndAux
 from dpmodel.dpa2.descriptor import Description
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
+from dpmodel.model.heads import expect_energies
 from dpmodel.model.model import Model
 from dpmodel.ops.arrays import frame_sum, gather
 from dpmodel.xp import Array, like, namespace, shape
@@ -50,6 +51,7 @@ def predict(
     The forces are minus the slope of the energy with the positions.  The virial of an atom is minus its slope with a
     strain that stretches the edges ending on that atom: -dE/dstrain = -sum_e g_e (x) d_e, with no scatter to write.
     """
+    expect_energies(model.fitting.kind)
     strain = namespace(positions).zeros((shape(positions)[0], 3, 3), **like(positions))
 
     def total(positions: Array, strain: Array) -> tuple[Array, Array]:

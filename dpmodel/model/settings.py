@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.graph import Selection
 from dpmodel.setting_types import (
@@ -213,6 +212,8 @@ class ModelSettings(Settings):
         repeated = [name for name, times in Counter(self.type_map).items() if times > 1]
         if repeated:
             yield "type_map", f"should name each type once, got {', '.join(map(repr, repeated))} more than once"
+        from dpmodel.dpa2.econf import SYMBOLS
+
         unknown = [name for name in self.type_map if name not in SYMBOLS]
         if self.descriptor.use_econf_tebd and unknown:
             yield "type_map", f"should hold element symbols with use_econf_tebd, got {', '.join(map(repr, unknown))}"

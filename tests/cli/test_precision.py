@@ -14,7 +14,7 @@ from command_line import Command
 from dpmodel import load
 from dpmodel.cli.precision import STEP, PrecisionReport, drift
 from dpmodel.data.structure import Structure
-from dpmodel.evaluator import Prediction
+from dpmodel.prediction import Prediction
 
 WATER = Path(__file__).parents[2] / "examples" / "water" / "water.dp"
 

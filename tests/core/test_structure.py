@@ -141,8 +141,8 @@ BAD = {
     "aparam missing": ({"n_aparam": 1}, r"the model needs aparam, 1 numbers: give shape \(n, k\) or"),
     "fparam shape": ({"fparam": [1, 2, 3], "n_fparam": 2}, r"fparam should have shape \(2,\) or \(1, 2\), got \(3,\)"),
     "aparam shape": (
-        {"aparam": [1, 2, 3], "n_aparam": 1},
-        r"aparam should have shape \(3, 1\) or \(1, 3, 1\), got \(3,\)",
+        {"aparam": [1, 2], "n_aparam": 1},
+        r"aparam should have shape \(3, 1\) or \(1, 3, 1\), got \(2,\)",
     ),
     "fparam unwanted": ({"fparam": [1]}, "the model takes no fparam"),
     "fparam nan": ({"fparam": [np.nan], "n_fparam": 1}, r"frame 0: fparam\[0, 0\] is nan"),
@@ -201,7 +201,7 @@ def test_parameters_of_ase():
     [
         (["O", "H"], "atom 2 is 'C', which the model does not know: it knows O, H$"),
         (["O", "H", "c"], "it knows O, H, c; did you mean 'c'"),
-        (["O", "H", "Cl"], "it knows O, H, Cl; did you mean 'Cl'"),
+        (["O", "H", "Cl"], "it knows O, H, Cl$"),  # carbon is no typo for chlorine
     ],
 )
 def test_unknown_elements_of_ase(names, message):
@@ -214,3 +214,32 @@ def test_bad_atoms_of_ase():
         from_ase(Atoms("OH", [[0, 0, 0], [0, np.nan, 0]]), MAP)
     with pytest.raises(InputError, match="lattice vector 2 of cell is zero"):
         from_ase(Atoms("O", cell=[3, 3, 0], pbc=True), MAP)
+
+
+def test_the_axis_of_one_parameter_may_be_missing():
+    """As in files, where an array of one number an atom is (n,)."""
+    positions, temperatures = np.random.default_rng(0).normal(size=(2, 3, 3)), np.arange(6.0).reshape(2, 3)
+    for given in (temperatures, temperatures[..., None]):
+        frames = one(positions, fparam=[5.0, 6.0], aparam=given, n_fparam=1, n_aparam=1)
+        np.testing.assert_array_equal([s.aparam for s in frames], temperatures[..., None])
+        np.testing.assert_array_equal([s.fparam for s in frames], [[5.0], [6.0]])
+    frames = one(positions, fparam=300.0, aparam=temperatures[0], n_fparam=1, n_aparam=1)
+    np.testing.assert_array_equal([s.aparam for s in frames], [temperatures[0][:, None]] * 2)
+    np.testing.assert_array_equal([s.fparam for s in frames], [[300.0]] * 2)
+    with pytest.raises(InputError, match="the model takes k = 2 numbers"):
+        one(positions, aparam=temperatures, n_aparam=2)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e-3, 0.05])
+def test_cells_shorter_than_atoms(scale):
+    with pytest.raises(InputError, match=f"frame 0: a periodic lattice vector of cell is {scale:.3g} angstrom long"):
+        one(np.zeros((1, 3)), types=[0], cell=scale * np.eye(3))
+    with pytest.raises(InputError, match="frame 0: a periodic lattice vector"):
+        one(np.zeros((1, 3)), types=[0], cell=np.diag([4.0, scale, 4.0]), pbc=[True, True, False])
+    one(np.zeros((1, 3)), types=[0], cell=np.diag([4.0, 4.0, scale]), pbc=[True, True, False])  # does not repeat
+
+
+def test_cells_whose_volume_is_no_number():
+    one(np.zeros((1, 3)), types=[0], cell=1e200 * np.eye(3))
+    with pytest.raises(InputError, match="singular"):
+        one(np.zeros((1, 3)), types=[0], cell=1e200 * np.ones((3, 3)))

@@ -9,10 +9,10 @@ import pytest
 import dpmodel
 from command_line import Command
 from dpmodel.errors import NeighborOverflowWarning
-from dpmodel.evaluator import Prediction
 from dpmodel.io.checkpoint import takes_all_neighbors
 from dpmodel.io.model import read_model
 from dpmodel.model.settings import ModelSettings
+from dpmodel.prediction import Prediction
 
 FOLDER = Path(__file__).parents[1] / "reference" / "exportable"
 TRAINED = Path(__file__).parents[1] / "reference" / "trained"

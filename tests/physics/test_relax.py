@@ -12,8 +12,8 @@ from ase.optimize import FIRE
 
 from dpmodel.data.structure import Structure
 from dpmodel.engines.ase import DPCalculator
-from dpmodel.evaluator import Prediction
 from dpmodel.potential import Potential
+from dpmodel.prediction import Prediction
 from dpmodel.relax import Path, relax_many
 from engines import engine_of, potential_of
 from random_models import random_frames

@@ -17,7 +17,7 @@ Comm = Any
 
 
 class Halo:
-    """The atoms that this process sees and others own; see ``dpmodel.evaluator.Halo``.
+    """The atoms that this process sees and others own; see ``dpmodel.domains.Halo``.
 
     All processes of ``comm`` make one together, and call its methods together, those without atoms, too.
 

@@ -353,15 +353,14 @@ class Pair:
 
 def _loaded(path: str, options: Options) -> Potential:
     try:
-        how: dict[str, Any] = {name: getattr(options, name) for name in ("backend", "head", "device", "precision")}
-        potential = load(path, **how, trusted=options.trust)
+        names = ("backend", "head", "device", "precision", "strict")
+        how: dict[str, Any] = {name: getattr(options, name) for name in names}
+        return load(path, **how, trusted=options.trust)
     except HeadError as error:
         if options.head is not None:
             raise
         line = f"pair_style {STYLE} {path} head {error.heads[0]}"
         raise InputError(f"{path} has the heads {', '.join(error.heads)}: choose one, '{line}'") from None
-    potential.strict = options.strict
-    return potential
 
 
 def _symmetric(virial: Array) -> Array:
