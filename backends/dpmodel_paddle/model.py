@@ -33,16 +33,16 @@ class Module(paddle.nn.Layer):
     """Any module of dpmodel: the array at the path ``a.b.c`` is the parameter or buffer ``a__b__c``."""
 
     def __init__(self, m: Any) -> None:
-        """From a module of NumPy arrays, which are copied."""
+        """From a module of NumPy arrays or tensors, such as ``potential.model``, which are copied."""
         super().__init__()
         self._rebuild = Rebuilder(m)
         self._names: dict[str, str] = {}
         for path, value, metadata in arrays(m):
             name = self._names[path] = path.replace(".", "__")
             if metadata["trainable"]:
-                self.add_parameter(name, paddle.nn.Parameter(to_tensor(value)))
+                self.add_parameter(name, paddle.nn.Parameter(_copied(value)))
             else:
-                self.register_buffer(name, to_tensor(value))
+                self.register_buffer(name, _copied(value))
 
     def state(self) -> dict[str, Array]:
         """The arrays that are held now, by path."""
@@ -109,6 +109,10 @@ class Model(Module):
         """The descriptor alone; raises as ``forward``."""
         _check(graph, positions)
         return predict.describe(self.pure(), graph, positions, execution)
+
+
+def _copied(x: Any) -> Array:
+    return x.detach().clone() if isinstance(x, paddle.Tensor) else to_tensor(x)
 
 
 def _check(graph: Graph, positions: Array) -> None:
