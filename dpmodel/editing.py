@@ -18,7 +18,7 @@ from dpmodel.statistics.environment import statistics, with_statistics
 def compress(
     potential: Potential, *, min_pair_distance: float | None = None, step: float = 0.01, extrapolate: float = 5.0
 ) -> Potential:
-    """``potential`` with tables instead of its embedding networks (``repinit.tebd_input_mode: strip`` only).
+    """``potential`` with tables instead of its embedding networks (of models with ``tebd_input_mode: strip``).
 
     Parameters
     ----------

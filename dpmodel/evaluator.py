@@ -241,7 +241,7 @@ class Evaluator:
             padded = pad_graph(graph, self.selection) if padded is None else padded
             graph, rows = padded, [pad_rows(x, graph, padded) for x in rows]
         if execution.most_bins > 1:
-            from dpmodel.data.bins import binned
+            from dpmodel.dpa2.bins import binned
 
             execution = replace(execution, bins=binned(execution, graph))
         program = self._program(function, execution, *means)
