@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpmodel.errors import BackendError as BackendError
     from dpmodel.errors import DpmodelError as DpmodelError
     from dpmodel.errors import FileError as FileError
+    from dpmodel.errors import HeadError as HeadError
     from dpmodel.errors import InputError as InputError
     from dpmodel.errors import NeighborOverflowWarning as NeighborOverflowWarning
     from dpmodel.errors import SettingError as SettingError
@@ -34,6 +35,7 @@ _HOMES = {
     "errors": (
         "DpmodelError",
         "FileError",
+        "HeadError",
         "SettingError",
         "InputError",
         "BackendError",
