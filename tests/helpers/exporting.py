@@ -8,11 +8,12 @@ import numpy as np
 from dpmodel.data.structure import Structure
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import NeighborOverflowWarning
-from dpmodel.evaluator import Evaluator, Prediction, Wants
+from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.export.forms import Options, exporter_of
 from dpmodel.export.read import ProgramEvaluator
 from dpmodel.export.record import Record
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.prediction import Prediction
 from engines import engine_of
 
 SUFFIX = {"deepmd-kit": ".pth", "torch": ".pt2", "stablehlo": ".stablehlo", "paddle": ".pdz", "metatomic": ".pt"}
