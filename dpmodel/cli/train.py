@@ -11,6 +11,7 @@ Examples:
 import json
 import math
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -99,7 +100,7 @@ def _tell_end(run: Training, told: Console, finished: bool) -> None:
         parts = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in run.spent.items())
         told.print(f"took {timedelta(seconds=round(total))}: {parts}", highlight=False)
     for name, (error, step) in run.smallest.items():
-        if name.partition(" ")[0] != "rmse" or len(run.smallest) == 1:
+        if name.partition(" ")[0] != "rmse" or not _has_terms(run.smallest):
             told.print(f"best {escape(name)} {error:.3g} at step {step}", highlight=False)
     files = [*map(str, run.written.values()), *[training.disp_file] * training.disp_training]
     files += [run.script.settings.validating.full_val_file] * bool(run.validations)
@@ -154,5 +155,10 @@ def _lines(run: Training, told: Console, *, pace: bool = True) -> Watch:
 
 def _values(found: Columns, learning_rate: float) -> str:
     """The errors that there are."""
-    shown = [name for name in found if (name != "rmse" or len(found) == 1) and not math.isnan(found[name])]
+    shown = [name for name in found if (name != "rmse" or not _has_terms(found)) and not math.isnan(found[name])]
     return " ".join([*(f"{name} {found[name]:.3g}" for name in shown), f"lr {learning_rate:.1e}"])
+
+
+def _has_terms(columns: Iterable[str]) -> bool:
+    """Whether "rmse" among ``columns`` is the root of a loss of several terms, rather than an error of a property."""
+    return any(name.startswith(("rmse_", "mae_")) for name in columns)
