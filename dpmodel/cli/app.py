@@ -18,6 +18,7 @@ from dpmodel.errors import DpmodelError, NeighborOverflowWarning, printable
 
 app = group(
     {
+        "Start": ["example"],
         "Use models": [
             "eval=evaluate",
             "describe",

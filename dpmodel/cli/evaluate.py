@@ -18,17 +18,19 @@ from rich.table import Table
 
 from dpmodel.cli.frames import read_structures, structure_of
 from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, told
+from dpmodel.data.xyz import Atoms, xyz_text
 from dpmodel.errors import InputError
 from dpmodel.io.files import replacing
 from dpmodel.potential import Potential, load
 from dpmodel.prediction import Prediction
 
+VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy
 GPA = 160.21766208  # of an eV/angstrom^3
 
 
 def main(
     model: Model,
-    structure: Annotated[Path, typer.Argument(help="Anything ASE reads: xyz, cif, POSCAR, traj, ...")],
+    structure: Annotated[Path, typer.Argument(help="Extended XYZ; with ASE anything it reads.")],
     index: Index = ":",
     head: Head = None,
     output: Annotated[str, typer.Option("--output", "-o", help="extxyz file; - for standard output.")] = "-",
@@ -44,8 +46,6 @@ def main(
 
 def evaluate_file(potential: Potential, structure: Path, output: str, index: str, told: Console) -> None:
     """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
-    import ase.io
-
     frames = read_structures(structure, index)
     given = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
     try:
@@ -53,20 +53,28 @@ def evaluate_file(potential: Potential, structure: Path, output: str, index: str
     except InputError as error:
         raise InputError(f"{structure}: {error}") from None
     results = [with_results(atoms, p) for atoms, p in zip(frames, predictions, strict=True)]
-    text = StringIO()
-    ase.io.write(text, results, format="extxyz")
+    text = as_xyz(results)
     if output == "-":
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
     else:
         with replacing(output) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.encode())
     told.print(table(frames, predictions))
+
+
+def as_xyz(frames: list[Any]) -> str:
+    """Frames as extended XYZ: by ASE, if they are ASE's."""
+    if isinstance(frames[0], Atoms):
+        return xyz_text(frames)
+    import ase.io
+
+    text = StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    return text.getvalue()
 
 
 def with_results(atoms: Any, p: Prediction) -> Any:
     """A copy of ``atoms`` that carries the prediction: energy, energies, forces and stress as ASE defines them."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     done = atoms.copy()
     for name, value in p.outputs.items():  # tensors as rows of numbers: extended XYZ has no more axes
         if name.startswith("atom_"):
@@ -77,10 +85,15 @@ def with_results(atoms: Any, p: Prediction) -> Any:
         return done
     results: dict[str, Any] = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
     if all(atoms.pbc):
-        from ase.stress import full_3x3_to_voigt_6_stress
-
         virial = 0.5 * (p.virial[0] + p.virial[0].T)
-        results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
+        stress = -virial / atoms.get_volume()
+        results["stress"] = stress if isinstance(done, Atoms) else stress.ravel()[VOIGT]
+    if isinstance(done, Atoms):
+        done.arrays |= {name: results.pop(name) for name in ("energies", "forces")}
+        done.info |= results
+        return done
+    from ase.calculators.singlepoint import SinglePointCalculator
+
     done.calc = SinglePointCalculator(done, **results)
     return done
 

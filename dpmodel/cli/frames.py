@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dpmodel.data.structure import Structure, from_ase
 from dpmodel.data.systems import Frame, System, find_systems
+from dpmodel.data.xyz import read_xyz
 from dpmodel.errors import BackendError, InputError
 from dpmodel.potential import Potential
 
@@ -43,13 +45,16 @@ def read_frames(paths: Sequence[Path], potential: Potential | None = None, index
 
 
 def read_structures(path: Path, index: str = ":") -> list[Any]:
-    """The ``ase.Atoms`` in a file.  InputError if it cannot be read, BackendError if ASE is not installed."""
-    try:
-        import ase.io
-    except ModuleNotFoundError as error:
-        raise BackendError("reading structures needs ASE: pip install 'dpmodel[ase]'") from error
+    """The ``ase.Atoms`` in a file; without ASE, those of ``data.xyz`` in extended XYZ.
+
+    InputError if it cannot be read, BackendError if it needs ASE.
+    """
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
+    if find_spec("ase") is None:
+        return _without_ase(path, index)
+    import ase.io
+
     try:
         frames = ase.io.read(path, index=index)
     except Exception as error:  # ASE's readers raise whatever they meet
@@ -58,6 +63,19 @@ def read_structures(path: Path, index: str = ":") -> list[Any]:
     if not frames:
         raise InputError(f"{path}: there are no structures {index!r} in it")
     return frames
+
+
+def _without_ase(path: Path, index: str) -> list[Any]:
+    if path.suffix not in (".xyz", ".extxyz"):
+        raise BackendError(f"{path}: formats other than extended XYZ need ASE: pip install 'dpmodel[ase]'")
+    try:
+        part = slice(*(int(n) if n else None for n in index.split(":"))) if ":" in index else slice(int(index), None)
+    except (ValueError, TypeError):
+        raise InputError(f"{index!r} is no choice of frames: 0, -1, 10:20, ...") from None
+    frames = read_xyz(path)[part]
+    if not frames:
+        raise InputError(f"{path}: there are no structures {index!r} in it")
+    return frames if ":" in index else frames[:1]
 
 
 def structure_of(atoms: Any, where: str, potential: Potential | None, names: Sequence[str] = ()) -> Structure:

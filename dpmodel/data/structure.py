@@ -79,7 +79,7 @@ def from_ase(
 
     Raises InputError for an element that the model does not know, and as ``structures``.
     """
-    cell = atoms.cell.array
+    cell = np.asarray(atoms.cell)
     return structures(
         atoms.positions,
         types_of(atoms.get_chemical_symbols(), type_map),
