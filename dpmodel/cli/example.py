@@ -1,4 +1,4 @@
-"""Copy an example to try things with: a model, structures, data, input files.
+"""Copy an example: a model, structures, data, input files.
 
 water: a small DPA-2 trained on GFN1-xTB water, its data and input.json, structures, a script for LAMMPS.
 
