@@ -1,6 +1,7 @@
 """Write a model as a program that other engines run.
 
-They are deepmd-kit, LAMMPS, C++, XLA, Paddle and metatomic.  The file carries its own test, and is there only after a fresh process loaded it and it passed.
+They are deepmd-kit, LAMMPS, C++, XLA, Paddle and metatomic.
+The file carries its own test, and is there only after a fresh process loaded it and it passed.
 
 Examples:
     dpmodel export water.dp water.pth --for deepmd-kit
