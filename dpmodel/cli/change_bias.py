@@ -35,8 +35,9 @@ def main(
     file = read_model(model, head)
     engine = find_backend(backend).engine()
     changed = change_bias(file, engine, energies=_energies(values or []), systems=systems or [])
+    unit = " eV" if file.settings.fitting_net.type == "ener" else ""
     for name, old, new in zip(file.settings.type_map, file.model.out_bias, changed.model.out_bias, strict=True):
-        told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f} eV", markup=False)
+        told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f}{unit}", markup=False)
     write(output, changed, file, force)
 
 

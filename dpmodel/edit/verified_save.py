@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,8 +40,8 @@ def write_checked(
     """Write ``file``, made from ``original``, once it has been read back and tried; or nothing at all.
 
     Its arrays must be those of ``file`` in memory.  With NumPy, on a small periodic structure of all its types, it must
-    give finite numbers, and on one of the types that ``original`` has, too, the numbers of ``original``: energies (but
-    for what the output biases differ by), forces and virials of every atom, or the outputs of another head.
+    give finite numbers, and on one of the types that ``original`` has, too, the numbers of ``original`` with the output
+    bias of ``file``: energies, forces and virials of every atom, or the outputs of another head.
 
     Returns
     -------
@@ -76,18 +77,12 @@ def tried(path: str | os.PathLike[str], written: ModelFile, file: ModelFile, ori
 
 def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arrays:
     """What ``original`` answers, with the output bias of ``file`` in the place of its own."""
-    values = answers(original, names)
-    if "energies" in values:
-        shift = biases(file, names) - biases(original, names)
-        values["energies"] = values["energies"] + shift[mixture(len(names)).types]
-    return values
-
-
-def biases(file: ModelFile, names: Sequence[str]) -> np.ndarray:
-    """What the output bias adds to atoms of the types ``names``, eV."""
-    types = [file.settings.type_map.index(name) for name in names]
-    counted = [t not in file.settings.atom_exclude_types for t in types]
-    return np.where(counted, file.model.out_bias[types, 0], 0.0)
+    bias, types = original.model.out_bias.copy(), original.settings.type_map
+    for name in names:
+        bias[types.index(name)] = file.model.out_bias[file.settings.type_map.index(name)]
+    if not original.model.distinguish_types:  # the first type's counts for all
+        bias[:] = file.model.out_bias[0]
+    return answers(replace(original, model=replace(original.model, out_bias=bias)), names)
 
 
 def answers(file: ModelFile, names: Sequence[str]) -> Arrays:

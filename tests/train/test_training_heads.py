@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from dpmodel.backend import backend
+from dpmodel.cli.app import app
 from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.model import read_model
 from dpmodel.module import state
 from dpmodel.potential import Potential
 from dpmodel.train.curve import read_curve
@@ -240,3 +243,13 @@ def test_change_bias_of_a_dipole_is_nothing() -> None:
     file = run.models()["Default"]
     frames = run.data["Default"].train.first(10)
     assert not with_fitted_bias(file, frames, NUMPY).model.out_bias.any()
+
+
+@pytest.mark.parametrize("case", ["polar", "dos", "property"])
+def test_change_bias_by_the_command(case: str) -> None:
+    """A file whose mean is that of the labels, checked before it is there."""
+    ready(given(case, numb_steps=2)).run()
+    result = CliRunner().invoke(app, ["change-bias", "model.ckpt.pt", "changed.dp", "-s", "data"])
+    assert result.exit_code == 0, result.output
+    name = {"polar": "polarizability", "dos": "dos", "property": "gap"}[case]
+    assert _mean_error(read_model("changed.dp"), name, trace=case == "polar") < 1e-9
