@@ -23,6 +23,7 @@ FROZEN = "frozen_model"
 
 
 FLAG: dict[str, Any] = {"action": "store_true"}
+COMMON: dict[str, dict[str, Any]] = {"-v --log-level": {}, "-l --log-path": {}}
 HEAD: dict[str, dict[str, Any]] = {"--head --model-branch": {}}
 
 # deepmd-kit's options by command; those that say nothing to dpmodel are taken and dropped
@@ -93,9 +94,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for command, options in OPTIONS.items():
         part = commands.add_parser(command)
-        flags: str
-        settings: dict[str, Any]
-        for flags, settings in ({"-v --log-level": {}, "-l --log-path": {}} | options).items():
+        for flags, settings in (COMMON | options).items():
             part.add_argument(*flags.split(), **settings)
     return top
 

@@ -4,6 +4,7 @@ The input file is deepmd-kit's, JSON or YAML.
 
 Examples:
     dpmodel train input.json --backend torch
+    dpmodel train input.yaml --from data/ --size small
     dpmodel train input.json --restart model.ckpt
     dpmodel train input.json --finetune pretrained.pt --model-branch water
 """
@@ -22,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpmodel.backend import backend as find_backend
+from dpmodel.cli.new_input import Size, write_input
 from dpmodel.cli.options import Backend, Device
 from dpmodel.cli.options import told as people
 from dpmodel.io.files import expect_free, replacing
@@ -33,6 +35,10 @@ from dpmodel.train.script import load_script
 
 def main(
     script: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file, JSON or YAML, as deepmd-kit's.")],
+    data: Annotated[
+        Path | None, typer.Option("--from", help="Write INPUT (.yaml) for these data, with comments, and stop.")
+    ] = None,
+    size: Annotated[Size, typer.Option("--size", help="Of the model that --from writes.")] = "medium",
     restart: Annotated[
         Path | None, typer.Option("--restart", "-r", help="Go on from a checkpoint or save_ckpt.")
     ] = None,
@@ -54,6 +60,11 @@ def main(
     backend: Backend = "torch",
     device: Device = None,
 ) -> None:
+    if data is not None:
+        for line in write_input(script, data, size):
+            people.print(line, markup=False, highlight=False, soft_wrap=True)
+        people.print(f"wrote {script}; now: dpmodel train {script}", markup=False, highlight=False, soft_wrap=True)
+        return
     origin = StartFrom(restart, init_model, finetune, model_branch, use_pretrain_script, not skip_neighbor_stat)
     if not train_file(script, backend, device, origin, output, check, people):
         raise typer.Exit(130)

@@ -1,0 +1,213 @@
+"""An input file for the data there are: what ``dpmodel train INPUT --from DATA`` writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from dpmodel.data.systems import System, find_systems
+from dpmodel.errors import FileError
+from dpmodel.io.files import expect_free, replacing
+from dpmodel.model.settings import ModelSettings
+from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics, resolve_auto_nsel
+from dpmodel.train.script import load_script
+
+Size = Literal["small", "medium", "large"]
+
+LAYERS = {"small": (3, False), "medium": (6, True), "large": (12, True)}  # of the repformer; with attention on pairs
+WIDE, NARROW = 6.0, 4.0  # angstrom: cutoffs of deepmd-kit's examples
+HELD_OUT = "valid"  # what the names of folders with validation data begin with
+ATOMS = 64  # in a batch, at least
+
+TEMPLATE = """\
+# Input of dpmodel train (and of deepmd-kit 3.2) for {n_frames} frames of {names}.
+model:
+  type_map: [{elements}]  # the elements that occur in the data
+  descriptor:
+    type: dpa2
+    precision: float64
+    seed: 1
+    repinit:  # the first description of an atom, from all its neighbors
+      rcut: {wide}  # Å
+      rcut_smth: 0.5
+      nsel: {nsel_wide}  # atoms have up to {most_wide} neighbors within {wide:g} Å
+      neuron: [25, 50, 100]
+      axis_neuron: 12
+      tebd_dim: 8
+      use_three_body: true
+      three_body_rcut: {narrow}
+      three_body_rcut_smth: {smooth}
+      three_body_sel: {nsel_three}  # up to {most_narrow} within {narrow:g} Å
+    repformer:  # layers of message passing
+      rcut: {narrow}
+      rcut_smth: {smooth}
+      nsel: {nsel_narrow}
+      nlayers: {layers}  # {size}; small 3, medium 6, large 12
+      g1_dim: 128
+      g2_dim: 32
+      axis_neuron: 4
+      attn1_hidden: 128
+      attn1_nhead: 4
+      attn2_hidden: 32
+      attn2_nhead: 4
+      attn2_has_gate: true
+      update_g1_has_attn: false
+      update_g2_has_g1g1: false
+      update_g2_has_attn: {attention}  # attention on pairs, in medium and large
+      update_style: res_residual
+      update_residual: 0.01
+      update_residual_init: norm
+  fitting_net:
+    neuron: [240, 240, 240]
+    resnet_dt: true
+    precision: float64
+    seed: 1
+
+learning_rate:
+  type: exp
+  start_lr: 0.001
+  stop_lr: 3.51e-08
+  decay_steps: 5000
+
+loss:  # from forces to energies as the learning rate falls; a term with zeros is off
+  type: ener
+  start_pref_e: 0.02
+  limit_pref_e: 1
+  start_pref_f: {force[0]}
+  limit_pref_f: {force[1]}
+  start_pref_v: {virial[0]}
+  limit_pref_v: {virial[1]}
+
+training:
+  training_data:
+    systems:{training}
+    batch_size: "auto:{atoms}"  # as many frames as have {atoms} atoms together{validation}
+  numb_steps: 100000  # more for much data: an atom's forces are seen again and again
+  gradient_max_norm: 5.0
+  seed: 1
+  disp_file: lcurve.out
+  disp_freq: 100
+  save_freq: 1000
+"""
+
+
+class Data(NamedTuple):
+    """What is in the systems: names of the types that occur, frames, numbers of atoms, labels in all of them."""
+
+    elements: list[str]
+    n_frames: int
+    n_atoms: tuple[int, int]
+    labels: set[str]
+    neighbors: NeighborStatistics
+
+
+def write_input(output: Path, data: Path, size: Size) -> list[str]:
+    """Write the input file ``output``, YAML, for the systems in ``data``; lines that say what was chosen.
+
+    Raises FileError where there is such a file, or no labeled data.
+    """
+    expect_free(output, overwrite=False)
+    if output.suffix not in (".yaml", ".yml"):
+        raise FileError(f"{output}: comments need YAML: name a file ending in .yaml")
+    paths = find_systems([str(data)])
+    held_out = [path for path in paths if any(part.startswith(HELD_OUT) for part in Path(path).parts[-2:])]
+    training = [path for path in paths if path not in held_out] or paths
+    held_out = held_out if training is not paths else []
+    found = look(training)
+    model = resolved(found, size)
+    text = page(found, model, size, training, held_out)
+    with replacing(output, overwrite=False) as file:
+        file.write(text.encode())
+    load_script(output)  # what was written is an input
+    return told_of(found, model, size, training, held_out)
+
+
+def look(paths: Sequence[str]) -> Data:
+    """Read all frames of the systems in ``paths``."""
+    systems = [System(path) for path in paths]
+    labels = set.intersection(*(set(system.labels) for system in systems))
+    if "energy" not in labels:
+        found = ", ".join(sorted(labels)) or "none"
+        raise FileError(f"{paths[0]}: expected energies in all systems, to learn from, found {found}")
+    elements: dict[str, None] = {}
+    neighbors = NeighborStatistics({WIDE: 0, NARROW: 0})
+    for system in systems:
+        for i in range(system.n_frames):
+            counts = zip(system.type_map, system.counts(i), strict=True)
+            elements |= dict.fromkeys(name for name, count in counts if count)
+            neighbors |= neighbor_statistics([system.frame(i).structure], [WIDE, NARROW], system.where(i, "coord"))
+    sizes = [system.n_atoms for system in systems]
+    return Data(list(elements), sum(s.n_frames for s in systems), (min(sizes), max(sizes)), labels, neighbors)
+
+
+def resolved(data: Data, size: Size) -> ModelSettings:
+    """The model, with numbers of neighbors that fit the data."""
+    layers, attention = LAYERS[size]
+    descriptor: dict[str, Any] = {
+        "type": "dpa2",
+        "repinit": {
+            "rcut": WIDE, "rcut_smth": 0.5, "nsel": "auto", "axis_neuron": 12, "use_three_body": True,
+            "three_body_rcut": NARROW, "three_body_rcut_smth": NARROW - 0.5, "three_body_sel": "auto",
+        },
+        "repformer": {
+            "rcut": NARROW, "rcut_smth": NARROW - 0.5, "nsel": "auto", "nlayers": layers, "g1_dim": 128, "g2_dim": 32,
+            "attn1_hidden": 128, "attn2_hidden": 32, "attn2_has_gate": True, "update_g1_has_attn": False,
+            "update_g2_has_g1g1": False, "update_g2_has_attn": attention, "update_style": "res_residual",
+            "update_residual": 0.01,
+        },
+    }  # fmt: skip
+    model = {"type_map": data.elements, "descriptor": descriptor, "fitting_net": {"neuron": [240, 240, 240]}}
+    return resolve_auto_nsel(ModelSettings.read(model, "model"), data.neighbors)
+
+
+def told_of(
+    data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]
+) -> list[str]:
+    """What was seen and chosen, for people."""
+    wide, narrow = model.descriptor.repinit, model.descriptor.repformer
+    most = data.neighbors.most
+    fewest, largest = data.n_atoms
+    atoms = f"{fewest}" if fewest == largest else f"{fewest} to {largest}"
+    validation = f"{len(held_out)} systems named {HELD_OUT}..." if held_out else "none: hold some data out, if you can"
+    return [
+        f"data: {data.n_frames} frames in {len(training)} systems of {atoms} atoms, {', '.join(data.elements)}",
+        f"closest atoms {data.neighbors.shortest:.3f} Å; labels: {', '.join(sorted(data.labels))}",
+        f"size: {size}, {narrow.nlayers} repformer layers",
+        f"nsel: {wide.nsel} within {WIDE:g} Å (atoms have up to {most[WIDE]}), {narrow.nsel} within {NARROW:g} Å "
+        f"(up to {most[NARROW]})",
+        f"batches: frames of at least {ATOMS} atoms together; validation: {validation}",
+    ]
+
+
+def page(data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]) -> str:
+    """The input file with a comment on each choice."""
+    repinit, repformer = model.descriptor.repinit, model.descriptor.repformer
+
+    def listed(names: Sequence[str]) -> str:
+        return "".join(f"\n      - {quoted(name)}" for name in names)
+
+    return TEMPLATE.format(
+        n_frames=data.n_frames,
+        names=", ".join(data.elements),
+        elements=", ".join(map(quoted, data.elements)),
+        wide=WIDE,
+        narrow=NARROW,
+        smooth=NARROW - 0.5,
+        nsel_wide=repinit.nsel,
+        nsel_three=repinit.three_body_sel,
+        nsel_narrow=repformer.nsel,
+        most_wide=data.neighbors.most[WIDE],
+        most_narrow=data.neighbors.most[NARROW],
+        layers=repformer.nlayers,
+        size=size,
+        attention=str(repformer.update_g2_has_attn).lower(),
+        force=(1000, 1) if "force" in data.labels else (0, 0),
+        virial=(0.02, 1) if "virial" in data.labels else (0, 0),
+        atoms=ATOMS,
+        training=listed(training),
+        validation=f"\n  validation_data:\n    systems:{listed(held_out)}\n    batch_size: 1" if held_out else "",
+    )
+
+
+def quoted(name: str) -> str:
+    """A YAML string: "NO" is nitrogen oxide, or a name of a type, and not a refusal."""
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
