@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from dpmodel.data.systems import System, find_systems
+from dpmodel.dpa2.sizes import NARROW, WIDE, Size, commented, sized
 from dpmodel.errors import FileError
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.model.settings import ModelSettings
 from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics, resolve_auto_nsel
 from dpmodel.train.script import load_script
 
-Size = Literal["small", "medium", "large"]
-
-LAYERS = {"small": (3, False), "medium": (6, True), "large": (12, True)}  # of the repformer; with attention on pairs
-WIDE, NARROW = 6.0, 4.0  # angstrom: cutoffs of deepmd-kit's examples
 HELD_OUT = "valid"  # what the names of folders with validation data begin with
 ATOMS = 64  # in a batch, at least
 
@@ -23,40 +20,7 @@ TEMPLATE = """\
 model:
   type_map: [{elements}]  # the elements that occur in the data
   descriptor:
-    type: dpa2
-    precision: float64
-    seed: 1
-    repinit:  # the first description of an atom, from all its neighbors
-      rcut: {wide}  # Å
-      rcut_smth: 0.5
-      nsel: {nsel_wide}  # atoms have up to {most_wide} neighbors within {wide:g} Å
-      neuron: [25, 50, 100]
-      axis_neuron: 12
-      tebd_dim: 8
-      use_three_body: true
-      three_body_rcut: {narrow}
-      three_body_rcut_smth: {smooth}
-      three_body_sel: {nsel_three}  # up to {most_narrow} within {narrow:g} Å
-    repformer:  # layers of message passing
-      rcut: {narrow}
-      rcut_smth: {smooth}
-      nsel: {nsel_narrow}
-      nlayers: {layers}  # {size}; small 3, medium 6, large 12
-      g1_dim: 128
-      g2_dim: 32
-      axis_neuron: 4
-      attn1_hidden: 128
-      attn1_nhead: 4
-      attn2_hidden: 32
-      attn2_nhead: 4
-      attn2_has_gate: true
-      update_g1_has_attn: false
-      update_g2_has_g1g1: false
-      update_g2_has_attn: {attention}  # attention on pairs, in medium and large
-      update_style: res_residual
-      update_residual: 0.01
-      update_residual_init: norm
-  fitting_net:
+{descriptor}  fitting_net:
     neuron: [240, 240, 240]
     resnet_dt: true
     precision: float64
@@ -141,21 +105,8 @@ def look(paths: Sequence[str]) -> Data:
 
 def resolved(data: Data, size: Size) -> ModelSettings:
     """The model, with numbers of neighbors that fit the data."""
-    layers, attention = LAYERS[size]
-    descriptor: dict[str, Any] = {
-        "type": "dpa2",
-        "repinit": {
-            "rcut": WIDE, "rcut_smth": 0.5, "nsel": "auto", "axis_neuron": 12, "use_three_body": True,
-            "three_body_rcut": NARROW, "three_body_rcut_smth": NARROW - 0.5, "three_body_sel": "auto",
-        },
-        "repformer": {
-            "rcut": NARROW, "rcut_smth": NARROW - 0.5, "nsel": "auto", "nlayers": layers, "g1_dim": 128, "g2_dim": 32,
-            "attn1_hidden": 128, "attn2_hidden": 32, "attn2_has_gate": True, "update_g1_has_attn": False,
-            "update_g2_has_g1g1": False, "update_g2_has_attn": attention, "update_style": "res_residual",
-            "update_residual": 0.01,
-        },
-    }  # fmt: skip
-    model = {"type_map": data.elements, "descriptor": descriptor, "fitting_net": {"neuron": [240, 240, 240]}}
+    fitting = {"neuron": [240, 240, 240]}
+    model = {"type_map": data.elements, "descriptor": sized(size), "fitting_net": fitting}
     return resolve_auto_nsel(ModelSettings.read(model, "model"), data.neighbors)
 
 
@@ -163,24 +114,23 @@ def told_of(
     data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]
 ) -> list[str]:
     """What was seen and chosen, for people."""
-    wide, narrow = model.descriptor.repinit, model.descriptor.repformer
-    most = data.neighbors.most
     fewest, largest = data.n_atoms
     atoms = f"{fewest}" if fewest == largest else f"{fewest} to {largest}"
     validation = f"{len(held_out)} systems named {HELD_OUT}..." if held_out else "none: hold some data out, if you can"
     return [
         f"data: {data.n_frames} frames in {len(training)} systems of {atoms} atoms, {', '.join(data.elements)}",
         f"closest atoms {data.neighbors.shortest:.3f} Å; labels: {', '.join(sorted(data.labels))}",
-        f"size: {size}, {narrow.nlayers} repformer layers",
-        f"nsel: {wide.nsel} within {WIDE:g} Å (atoms have up to {most[WIDE]}), {narrow.nsel} within {NARROW:g} Å "
-        f"(up to {most[NARROW]})",
+        f"size: {size}",
+        *(
+            f"{path}: {nsel} within {cutoff:g} Å (atoms have up to {data.neighbors.most[cutoff]})"
+            for cutoff, nsel, path in model.descriptor.selections
+        ),
         f"batches: frames of at least {ATOMS} atoms together; validation: {validation}",
     ]
 
 
 def page(data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]) -> str:
     """The input file with a comment on each choice."""
-    repinit, repformer = model.descriptor.repinit, model.descriptor.repformer
 
     def listed(names: Sequence[str]) -> str:
         return "".join(f"\n      - {quoted(name)}" for name in names)
@@ -189,17 +139,7 @@ def page(data: Data, model: ModelSettings, size: Size, training: Sequence[str], 
         n_frames=data.n_frames,
         names=", ".join(data.elements),
         elements=", ".join(map(quoted, data.elements)),
-        wide=WIDE,
-        narrow=NARROW,
-        smooth=NARROW - 0.5,
-        nsel_wide=repinit.nsel,
-        nsel_three=repinit.three_body_sel,
-        nsel_narrow=repformer.nsel,
-        most_wide=data.neighbors.most[WIDE],
-        most_narrow=data.neighbors.most[NARROW],
-        layers=repformer.nlayers,
-        size=size,
-        attention=str(repformer.update_g2_has_attn).lower(),
+        descriptor=commented(model.descriptor, size, data.neighbors.most),
         force=(1000, 1) if "force" in data.labels else (0, 0),
         virial=(0.02, 1) if "virial" in data.labels else (0, 0),
         atoms=ATOMS,

@@ -23,9 +23,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpmodel.backend import backend as find_backend
-from dpmodel.cli.new_input import Size, write_input
+from dpmodel.cli.new_input import write_input
 from dpmodel.cli.options import Backend, Device
 from dpmodel.cli.options import told as people
+from dpmodel.dpa2.sizes import Size
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.train.curve import Columns
 from dpmodel.train.loop import Training, Watch
