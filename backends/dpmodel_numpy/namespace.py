@@ -18,12 +18,6 @@ arange, argsort = anp.arange, np.argsort
 bool, float16, float32, float64, int32, int64 = np.bool_, np.float16, np.float32, np.float64, np.int32, np.int64
 
 
-def argsort(x, /, *, axis=-1, descending=False, stable=True):
-    assert stable
-    assert not descending
-    return np.argsort(getval(x), axis=axis, kind="stable")
-
-
 def concat(arrays, /, *, axis=0):
     return anp.concatenate(arrays, axis=axis)
 
