@@ -1,5 +1,8 @@
 """dpmodel on JAX: an engine for ``dpmodel.load``, and pure functions of pytrees for programs of one's own."""
 
+from importlib import import_module
+from typing import Any
+
 import jax
 
 from dpmodel.xp import register_namespace
@@ -33,6 +36,10 @@ class JaxBackend:
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Compiling unless told otherwise."""
         return Engine(find_device(device), compiles=compile is not False)
+
+    def exporter(self, form: str) -> Any:
+        """The module that writes and reads exported files; JAX has one form."""
+        return import_module("dpmodel_jax.export")
 
 
 backend = JaxBackend()

@@ -16,7 +16,7 @@ __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
 for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo then has no bases to walk
     register_namespace(array_type, namespace)
 
-EXPORTERS = {"deepmd-kit": "torchscript.deepmd_kit", "torch": "export", "metatomic": "torchscript.metatomic"}
+EXPORTERS = {"deepmd-kit": "torchscript.deepmd_kit", "torch": "export"}
 
 
 class TorchBackend:

@@ -1,13 +1,12 @@
 """Write a model as a program that other engines run.
 
-They are deepmd-kit, LAMMPS, C++, XLA, Paddle and metatomic.
+They are deepmd-kit and its LAMMPS, PyTorch in Python and C++, and XLA.
 The file carries its own test, and is there only after a fresh process loaded it and it passed.
 
 Examples:
     dpmodel export water.dp water.pth --for deepmd-kit
     dpmodel export water.dp water.pt2 --aot
     dpmodel export water.dp water.stablehlo --platforms cpu,cuda,tpu
-    dpmodel export water.dp water.pt --for metatomic
 """
 
 from pathlib import Path
@@ -24,14 +23,10 @@ from dpmodel.io.model import read_model
 
 def main(
     model: Model,
-    output: Annotated[
-        Path, typer.Argument(help="The file to write (.pth, .pt2, .stablehlo, .pdz, .pt).", show_default=False)
-    ],
+    output: Annotated[Path, typer.Argument(help="The file to write (.pth, .pt2, .stablehlo).", show_default=False)],
     form: Annotated[
         str | None,
-        typer.Option(
-            "--for", help="deepmd-kit, torch, stablehlo, paddle, metatomic; what the suffix says if not given."
-        ),
+        typer.Option("--for", help="deepmd-kit, torch, stablehlo; what the suffix says if not given."),
     ] = None,
     head: Head = None,
     force: Force = False,

@@ -26,8 +26,6 @@ FORMS = {
     "deepmd-kit": Form(".pth", "torch", "TorchScript for deepmd-kit 3.2 and the engines that speak to it", True),
     "torch": Form(".pt2", "torch", "torch.export, or with --aot a compiled library, for Python and C++"),
     "stablehlo": Form(".stablehlo", "jax", "jax.export"),
-    "paddle": Form(".pdz", "paddle", "an inference model of Paddle"),
-    "metatomic": Form(".pt", "torch", "metatomic's AtomisticModel, for the engines that speak to it", True),
 }
 
 

@@ -40,15 +40,23 @@ def neighbor_weights(
         return softmax(logits, 0) * damping
     scale, shift = pair if gate is None else pair * gate, SHIFT * (pair - 1.0)
     if truncate:
-        return scaled_softmax(logits, scale, shift, n_slots - shape(logits)[-1]) * damping
+        return scaled_softmax(logits, scale, shift, n_slots) * damping
     return crowded_softmax(logits * scale + shift, key, n_slots) * damping
 
 
-def scaled_softmax(logits: Array, factor: Array, shift: Array, phantoms: int) -> Array:
-    """``softmax(logits * factor + shift, phantoms)``, with its derivative in half of the passes over the weights."""
+def phantoms(key: Array, n_slots: int) -> int | Array:
+    """Slots that no key has; as an array (..., 1) where a tracer does not know the number of keys."""
+    n = shape(key)[-1]
+    if isinstance(n, int):
+        return n_slots - n
+    return n_slots - namespace(key).sum(key * 0.0 + 1.0, axis=-1, keepdims=True)
+
+
+def scaled_softmax(logits: Array, factor: Array, shift: Array, n_slots: int) -> Array:
+    """``softmax(logits * factor + shift)`` over ``n_slots``, with its derivative in half of the passes over them."""
 
     def plain(logits: Array, factor: Array, shift: Array) -> Array:
-        return softmax(logits * factor + shift, phantoms)
+        return softmax(logits * factor + shift, phantoms(shift, n_slots))
 
     return with_adjoint(plain, _softmax_adjoint)(logits, factor, shift)
 
@@ -66,13 +74,17 @@ def _summed_to(x: Array, target: Array) -> Array:
     return namespace(x).sum(x, axis=axes, keepdims=True) if axes else x
 
 
-def softmax(logits: Array, phantoms: int) -> Array:
+def softmax(logits: Array, phantoms: int | Array) -> Array:
     """Softmax over the last axis and ``phantoms`` further slots of logit -20, which get no weight themselves."""
     xp = namespace(logits)
-    top = xp.clip(detach(xp.max(logits, axis=-1, keepdims=True)), -SHIFT, None) if phantoms else _top(logits)
+    top = _top(logits)
+    if isinstance(phantoms, int) and not phantoms:
+        e = xp.exp(logits - top)
+        return e / xp.sum(e, axis=-1, keepdims=True)
+    bounded = xp.clip(top, -SHIFT, None)
+    top = bounded if isinstance(phantoms, int) else xp.where(phantoms > 0.0, bounded, top)
     e = xp.exp(logits - top)
-    total = xp.sum(e, axis=-1, keepdims=True)
-    return e / (total + phantoms * xp.exp(-SHIFT - top) if phantoms else total)
+    return e / (xp.sum(e, axis=-1, keepdims=True) + phantoms * xp.exp(-SHIFT - bounded))
 
 
 def crowded_softmax(logits: Array, key: Array, n_slots: int) -> Array:

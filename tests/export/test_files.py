@@ -22,7 +22,7 @@ from dpmodel.model.settings import ModelSettings
 from random_models import random_model
 from small_water import MODEL
 
-WRITTEN = ("deepmd-kit",)
+WRITTEN = ("deepmd-kit", pytest.param("torch", marks=pytest.mark.slow), "stablehlo")
 every_form = pytest.mark.parametrize("form", WRITTEN)
 
 

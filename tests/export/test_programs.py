@@ -19,7 +19,7 @@ from random_models import random_model
 from small_water import MODEL
 
 OPEN = np.zeros(3, dtype=bool)
-FORMS = ("deepmd-kit",)
+FORMS = ("deepmd-kit", "torch", "stablehlo")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -58,12 +58,24 @@ def test_two_thousand_atoms(form):
 
 ENERGIES = {"fitting_net.type": ["ener"]}
 CASES = [(i, row) for i, row in enumerate(Space(ENERGIES).draw(8, seed=11))]
+SLOW = [pytest.param("torch", marks=pytest.mark.slow), pytest.param("stablehlo", marks=pytest.mark.slow)]
 
 
-@every_form
-@pytest.mark.parametrize(("seed", "row"), CASES, ids=[str(i) for i, _ in CASES])
-def test_settings_drawn_at_random(form, seed, row, tmp_path):
-    case = Case(Space(ENERGIES).values(row), seed)
-    found = program(form, case.model, tmp_path)
+def check_case(form, seed, only, row, folder):
+    case = Case(Space(only).values(row), seed)
+    found = program(form, case.model, folder)
     for structure in case.structures:
         assert_agrees(found, case.model, structure, 2e-5 if case.is_single else 1e-10)
+
+
+@pytest.mark.parametrize("form", ["deepmd-kit", *SLOW])
+@pytest.mark.parametrize(("seed", "row"), CASES, ids=[str(i) for i, _ in CASES])
+def test_settings_drawn_at_random(form, seed, row, tmp_path):
+    check_case(form, seed, ENERGIES, row, tmp_path)
+
+
+@pytest.mark.parametrize("form", SLOW)
+@pytest.mark.parametrize("head", ["dipole", "polar", "dos", "property"])
+def test_other_heads(form, head, tmp_path):
+    only = {"fitting_net.type": [head]}
+    check_case(form, 1, only, Space(only).draw(2, seed=3)[1], tmp_path)
