@@ -20,11 +20,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dpmodel.accuracy import Accuracy, accuracy, details, quantities, total
-from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, told
+from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, Uncertainty, told
+from dpmodel.cli.plot import plot_calibration
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError
 from dpmodel.io.files import make_folder, replacing
 from dpmodel.potential import Potential, load
+from dpmodel.statistics.rigidity import Check
 
 
 def main(
@@ -37,17 +39,44 @@ def main(
     detail: Annotated[
         Path | None, typer.Option("--detail", "-d", help="Directory for labels and predictions (npz).")
     ] = None,
+    uncertainty: Uncertainty = False,
     as_json: Json = False,
     backend: Backend = "numpy",
     device: Device = None,
     trust: Trust = False,
 ) -> None:
     potential = load(model, backend, head=head, device=device, trusted=trust)
-    results = evaluate_systems(potential, [str(path) for path in systems or ()], most, detail, told)
+    paths = [str(path) for path in systems or ()]
+    results = evaluate_systems(potential, paths, most, detail, told)
+    check = calibration(potential, paths, most) if uncertainty else None
     if as_json:
-        print(to_json(results))
-    else:
-        Console(highlight=False).print(table(results))
+        print(to_json(results, check))
+        return
+    Console(highlight=False).print(table(results))
+    if check is not None:
+        told.print(check.sentence, soft_wrap=True)
+        picture = (detail or Path()) / "calibration.png"
+        plot_calibration(check, picture)
+        told.print(f"wrote {picture}", markup=False, soft_wrap=True)
+
+
+def calibration(potential: Potential, paths: Sequence[str], most: int | None) -> Check:
+    """How errors of energies on the systems in and below ``paths`` go with what the model expects, per atom."""
+    residuals, deviations = [], []
+    for path in find_systems(paths):
+        system = System(path, potential.settings, {"energy"})
+        frames = [system.frame(i) for i in range(min(most or system.n_frames, system.n_frames))]
+        frames = [frame for frame in frames if "energy" in frame.labels]
+        if frames:
+            structures = [frame.structure for frame in frames]
+            predictions = potential.evaluate_many(structures, forces=False, uncertainty=True)
+            for frame, p in zip(frames, predictions, strict=True):
+                n = max(1, int(np.sum(frame.structure.types >= 0)))
+                residuals.append((float(p.energy[0]) - float(frame.labels["energy"])) / n)
+                deviations.append(float(p.energy_uncertainty[0]) / n)
+    if not residuals:
+        raise FileError(f"{', '.join(paths)}: expected energies to compare uncertainties with, found none")
+    return Check(np.array(residuals), np.array(deviations))
 
 
 def evaluate_systems(
@@ -97,10 +126,12 @@ def table(results: Sequence[Accuracy]) -> Table:
     return shown
 
 
-def to_json(results: Sequence[Accuracy]) -> str:
+def to_json(results: Sequence[Accuracy], check: Check | None = None) -> str:
     """The same for programs."""
 
     def numbers(one: Accuracy) -> dict[str, object]:
         return {"system": one.path, "frames": one.n_frames, **one.numbers()}
 
-    return json.dumps({"systems": [numbers(one) for one in results], "total": numbers(total(results))}, indent=2)
+    known = {} if check is None else {"uncertainty": check.numbers()}
+    every = {"systems": [numbers(one) for one in results], "total": numbers(total(results))}
+    return json.dumps(every | known, indent=2)

@@ -12,7 +12,6 @@ Examples:
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.progress import Progress
 
@@ -24,7 +23,6 @@ from dpmodel.edit.uncertainty import calibrate
 from dpmodel.edit.verified_save import expect_target
 from dpmodel.errors import FileError
 from dpmodel.io.model import read_model
-from dpmodel.statistics.rigidity import coverage, miscalibration_area
 
 
 def main(
@@ -57,12 +55,5 @@ def main(
             mark=f"{model.stat()} {[(str(s.path), len(s)) for s in (*training, *validation)]}",
             watch=lambda done: bar.update(task, completed=done),
         )
-    within = coverage(result.residuals, result.deviations, np.array([0.68, 0.95]))
-    area = miscalibration_area(result.residuals, result.deviations)
-    told.print(
-        f"errors of {len(result.residuals)} frames: rmse {1000 * np.sqrt(np.mean(result.residuals**2)):.3f} meV/atom, "
-        f"expected {1000 * np.sqrt(np.mean(result.deviations**2)):.3f}; within 1 and 2 deviations "
-        f"{within[0]:.0%} (68%) and {within[1]:.0%} (95%), miscalibration area {area:.3f}",
-        soft_wrap=True,
-    )
+    told.print(result.check.sentence, soft_wrap=True)
     write(output, result.file, file, force)

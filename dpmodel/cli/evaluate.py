@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpmodel.cli.frames import read_structures, structure_of
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, Uncertainty, told
 from dpmodel.data.xyz import Atoms, xyz_text
 from dpmodel.errors import InputError
 from dpmodel.io.files import replacing
@@ -34,6 +34,7 @@ def main(
     index: Index = ":",
     head: Head = None,
     output: Annotated[str, typer.Option("--output", "-o", help="extxyz file; - for standard output.")] = "-",
+    uncertainty: Uncertainty = False,
     strict: Annotated[bool, typer.Option(help="Refuse atoms with more neighbors than the model keeps.")] = False,
     backend: Backend = "numpy",
     device: Device = None,
@@ -41,15 +42,17 @@ def main(
     trust: Trust = False,
 ) -> None:
     potential = load(model, backend, head=head, device=device, precision=precision, strict=strict, trusted=trust)
-    evaluate_file(potential, structure, output, index, told)
+    evaluate_file(potential, structure, output, index, told, uncertainty)
 
 
-def evaluate_file(potential: Potential, structure: Path, output: str, index: str, told: Console) -> None:
+def evaluate_file(
+    potential: Potential, structure: Path, output: str, index: str, told: Console, uncertainty: bool = False
+) -> None:
     """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
     frames = read_structures(structure, index)
     given = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
     try:
-        predictions = potential.evaluate_many(given)
+        predictions = potential.evaluate_many(given, uncertainty=uncertainty)
     except InputError as error:
         raise InputError(f"{structure}: {error}") from None
     results = [with_results(atoms, p) for atoms, p in zip(frames, predictions, strict=True)]
@@ -88,6 +91,9 @@ def with_results(atoms: Any, p: Prediction) -> Any:
         virial = 0.5 * (p.virial[0] + p.virial[0].T)
         stress = -virial / atoms.get_volume()
         results["stress"] = stress if isinstance(done, Atoms) else stress.ravel()[VOIGT]
+    if p.energy_uncertainty is not None and p.atom_uncertainty is not None:
+        done.info["energy_uncertainty"] = float(p.energy_uncertainty[0])
+        done.arrays["atom_uncertainty"] = p.atom_uncertainty[0]
     if isinstance(done, Atoms):
         done.arrays |= {name: results.pop(name) for name in ("energies", "forces")}
         done.info |= results
@@ -115,8 +121,10 @@ def _cells(atoms: Any, p: Prediction) -> dict[str, str]:
     if p.energy is None or p.forces is None or p.virial is None:
         return {name: np.array2string(v[0], precision=5, threshold=9, edgeitems=2) for name, v in p.outputs.items()}
     pressure = np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * GPA if all(atoms.pbc) else None
+    known = {} if p.energy_uncertainty is None else {"±": f"{p.energy_uncertainty[0]:.4f}"}
     return {
         "energy (eV)": f"{p.energy[0]:.6f}",
+        **known,
         "per atom": f"{p.energy[0] / len(atoms):.6f}",
         "largest force (eV/Å)": f"{np.linalg.norm(p.forces[0], axis=1).max():.4f}",
         "pressure (GPa)": "-" if pressure is None else f"{pressure:.3f}",

@@ -25,6 +25,9 @@ Index = Annotated[str, typer.Option("--index", help="Frames, as ASE counts them:
 Head = Annotated[
     str | None, typer.Option("--head", "--model-branch", help="Which model of a multi-task file.", show_default=False)
 ]
+Uncertainty = Annotated[
+    bool, typer.Option("--uncertainty", help="With standard deviations, if 'dpmodel calibrate' made the model.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the file if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Backend = Annotated[str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, or any other installed.")]

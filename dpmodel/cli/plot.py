@@ -16,6 +16,7 @@ import typer
 
 from dpmodel.cli.options import told
 from dpmodel.errors import BackendError, FileError
+from dpmodel.statistics.rigidity import PROBABILITIES, Check
 from dpmodel.train.curve import read_curve
 
 CURVES = {"e": "eV/atom", "f": "eV/Å", "v": "eV/atom"}  # units of its columns
@@ -29,6 +30,30 @@ def main(
 ) -> None:
     plot(files, output)
     told.print(f"wrote {output}", markup=False, soft_wrap=True)
+
+
+def plot_calibration(check: Check, output: Path) -> None:
+    """Shares of errors within the bounds that the model expects, and errors beside deviations."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise BackendError("plots need Matplotlib: pip install 'dpmodel[train]'") from error
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(PROBABILITIES, check.shares(PROBABILITIES), label=f"area {check.area:.3f}")
+    left.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    left.set(xlabel="expected share of errors within bounds", ylabel="share that is")
+    left.legend()
+    errors, expected = 1000 * np.abs(check.residuals), 1000 * check.deviations
+    right.loglog(expected, np.maximum(errors, 1e-3 * errors.max()), ".", markersize=4)
+    ends = np.array([expected.min(), expected.max()])
+    for times in (1, 2):
+        right.plot(ends, times * ends, color="0.6", linewidth=1)
+    right.set(xlabel="deviation expected (meV/atom)", ylabel="error of the energy (meV/atom)")
+    try:
+        figure.savefig(output, dpi=150)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{output}: cannot be drawn: {error}") from error
 
 
 def plot(paths: Sequence[Path], output: Path) -> None:

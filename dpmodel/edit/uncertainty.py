@@ -14,7 +14,7 @@ from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import replacing
 from dpmodel.io.metadata import RIGIDITY
-from dpmodel.statistics.rigidity import Rigidity, calibrated
+from dpmodel.statistics.rigidity import Check, Rigidity, calibrated
 from dpmodel.xp import Array
 
 CHUNK = 256  # frames between two looks at the clock, and the most that are lost when a run is cut off
@@ -26,8 +26,7 @@ class Calibration:
 
     file: ModelFile
     rigidity: Rigidity
-    residuals: Array  # (nf,) eV per atom: prediction minus label
-    deviations: Array  # (nf,) eV per atom
+    check: Check
 
 
 @dataclass
@@ -99,7 +98,7 @@ def calibrate(
     if path is not None:
         path.unlink(missing_ok=True)
     changed = replace(file, extras=file.extras | {RIGIDITY: rigidity.entry()})
-    return Calibration(changed, rigidity, sums.residuals, rigidity.deviation(sums.features))
+    return Calibration(changed, rigidity, Check(sums.residuals, rigidity.deviation(sums.features)))
 
 
 def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

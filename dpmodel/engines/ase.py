@@ -31,6 +31,9 @@ from dpmodel.prediction import HeatFlux, Prediction
 Source = str | PathLike[str] | Potential
 
 
+UNCERTAINTIES = ("energy_uncertainty", "atom_uncertainty")  # eV: of a model that 'dpmodel calibrate' made
+
+
 class DPCalculator(Calculator):
     """Energy, forces and stress of one model, or of several with the deviation between them.
 
@@ -58,6 +61,7 @@ class DPCalculator(Calculator):
         "stress",
         "stresses",
         "descriptor",
+        *UNCERTAINTIES,
     ]
 
     def __init__(
@@ -119,7 +123,8 @@ class DPCalculator(Calculator):
     ) -> None:
         """Fill ``results``; energy, forces and stress come together."""
         super().calculate(atoms, properties, system_changes)
-        wants = Wants.of(forces=True, atom_virial="stresses" in properties, hessian=False)
+        uncertain = any(name in properties for name in UNCERTAINTIES)
+        wants = Wants.of(forces=True, atom_virial="stresses" in properties, hessian=False, uncertainty=uncertain)
         predictions = [self._predict(p, self._structure(p), wants) for p in self.potentials]
         self.results = results(predictions[0], self.atoms) if predictions else {}
         if len(predictions) > 1:
@@ -204,6 +209,9 @@ def results(p: Prediction, atoms: Any) -> dict[str, Any]:
         if value is not None:
             found[name] = value[0]
     found["energy"] = found["free_energy"] = float(found["energy"])
+    if p.energy_uncertainty is not None and p.atom_uncertainty is not None:
+        found["energy_uncertainty"] = float(p.energy_uncertainty[0])
+        found["atom_uncertainty"] = p.atom_uncertainty[0]
     if atoms.cell.rank == 3 and p.virial is not None:
         found["stress"] = _stress(p.virial[0], atoms.get_volume())
         if p.atom_virial is not None:

@@ -7,6 +7,7 @@ times ``alpha^2`` it is the variance of the energy, and with the layer of one at
 
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from dpmodel.errors import FileError, InputError
 from dpmodel.xp import Array
 
+PROBABILITIES = np.linspace(0.005, 0.995, 100)
 SCAN = np.logspace(-12, 2, 141)  # of s, in units of the mean eigenvalue of C
 
 
@@ -79,15 +81,40 @@ def calibrated(covariance: Array, features: Array, residuals: Array) -> Rigidity
     return Rigidity(covariance, s, alpha)
 
 
-def coverage(residuals: Array, deviations: Array, expected: Array) -> Array:
-    """The share of ``residuals`` within the central interval of probability ``expected`` (k,), of Gaussians."""
-    from statistics import NormalDist
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Errors of energies beside what was expected of them, (nf,) eV per atom each."""
 
-    widths = np.array([NormalDist().inv_cdf(0.5 + 0.5 * p) for p in expected])
-    return np.mean(np.abs(residuals)[:, None] <= widths * deviations[:, None], axis=0)
+    residuals: Array
+    deviations: Array
 
+    def shares(self, expected: Array) -> Array:
+        """(k,) the share of errors within the central interval of each probability ``expected`` (k,) of Gaussians."""
+        widths = np.array([NormalDist().inv_cdf(0.5 + 0.5 * p) for p in expected])
+        return np.mean(np.abs(self.residuals)[:, None] <= widths * self.deviations[:, None], axis=0)
 
-def miscalibration_area(residuals: Array, deviations: Array) -> float:
-    """The area between the curve of shares and the diagonal: 0 if calibrated, 0.5 at worst."""
-    expected = np.linspace(0.005, 0.995, 100)
-    return float(np.mean(np.abs(coverage(residuals, deviations, expected) - expected)))
+    @property
+    def area(self) -> float:
+        """The miscalibration area, between the curve of shares and the diagonal: 0 if calibrated, 0.5 at worst."""
+        return float(np.mean(np.abs(self.shares(PROBABILITIES) - PROBABILITIES)))
+
+    def numbers(self) -> dict[str, float]:
+        """What can be said in numbers."""
+        within = self.shares(np.array([0.68, 0.95]))
+        return {
+            "rmse": float(np.sqrt(np.mean(self.residuals**2))),
+            "expected": float(np.sqrt(np.mean(self.deviations**2))),
+            "within_68": float(within[0]),
+            "within_95": float(within[1]),
+            "miscalibration_area": self.area,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        n = self.numbers()
+        return (
+            f"errors of {len(self.residuals)} energies: rmse {1000 * n['rmse']:.3f} meV/atom, "
+            f"expected {1000 * n['expected']:.3f}; within the bounds of 68 % and 95 %: {n['within_68']:.0%} and "
+            f"{n['within_95']:.0%}; miscalibration area {n['miscalibration_area']:.3f}"
+        )

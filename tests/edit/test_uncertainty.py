@@ -1,18 +1,22 @@
 """A model that knows its uncertainty: against dense algebra on its features, cut off and resumed, in every file."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 
 from command_line import Command
 from dpmodel import load
 from dpmodel.backend import Engine
 from dpmodel.data.samples import mixture
 from dpmodel.data.structure import Structure
-from dpmodel.data.systems import Frame
+from dpmodel.data.systems import Frame, System
 from dpmodel.edit.uncertainty import CHUNK, calibrate
+from dpmodel.engines.ase import DPCalculator
 from dpmodel.errors import FileError, InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.metadata import RIGIDITY
@@ -66,11 +70,11 @@ def test_rigidity_is_that_of_the_summed_features(engine: Engine) -> None:
     s, alpha = result.rigidity.regularizer, result.rigidity.alpha
     inverse = np.linalg.inv(covariance + s * np.eye(len(covariance)))
     expected = alpha * np.sqrt(np.einsum("ka,ab,kb->k", g, inverse, g))
-    np.testing.assert_allclose(result.deviations, expected, rtol=1e-6)
+    np.testing.assert_allclose(result.check.deviations, expected, rtol=1e-6)
     energies = [p.energy[0] for p in plain.evaluate_many([frame.structure for frame in validation], forces=False)]
     errors = [e - frame.labels["energy"] for e, frame in zip(energies, validation, strict=True)]
     sizes = [np.sum(frame.structure.types >= 0) for frame in validation]
-    np.testing.assert_allclose(result.residuals, np.divide(errors, sizes), rtol=1e-9)
+    np.testing.assert_allclose(result.check.residuals, np.divide(errors, sizes), rtol=1e-9)
 
 
 def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_command(command: Command, tmp_path: Path) -> None:
     paths = (tmp_path / "m.dp", tmp_path / "known.dp", "--system", tmp_path / "train", "--valid", tmp_path / "valid")
     result = command("calibrate", *paths)
     assert result.code == 0, result
-    assert "within 1 and 2 deviations" in result.err
+    assert "miscalibration area" in result.err
     assert RIGIDITY in load(tmp_path / "known.dp").file.extras
     assert "exists already" in command.refuses("calibrate", *paths)
 
@@ -151,3 +155,36 @@ def test_a_model_that_was_not_calibrated_says_so() -> None:
     potential = Potential(model(), engine_of("numpy"))
     with pytest.raises(InputError, match="does not know its uncertainty: let 'dpmodel calibrate'"):
         potential.evaluate(np.zeros((1, 3)), [0], uncertainty=True)
+
+
+def test_every_door(command: Command, tmp_path: Path) -> None:
+    """ASE, ``dpmodel eval`` and ``dpmodel test`` give what Python gives."""
+    write_system(tmp_path / "valid", 5, seed=2)
+    file = calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9)).file
+    write_model(tmp_path / "known.dp", file)
+    potential = load(tmp_path / "known.dp")
+    system = System(str(tmp_path / "valid"), potential.settings, {"energy"})
+    known = [system.frame(i) for i in range(system.n_frames)]
+    s = known[0].structure
+    atoms = Atoms([potential.type_map[t] for t in s.types], s.positions, cell=s.cell, pbc=s.pbc)
+    right = potential.evaluate_many([atoms], uncertainty=True)[0]
+    calculator = DPCalculator(potential)
+    assert calculator.get_property("energy_uncertainty", atoms) == pytest.approx(right.energy_uncertainty[0], rel=1e-9)
+    np.testing.assert_allclose(calculator.get_property("atom_uncertainty", atoms), right.atom_uncertainty[0], rtol=1e-9)
+    ase.io.write(tmp_path / "in.xyz", atoms, format="extxyz")
+    out = command("eval", tmp_path / "known.dp", tmp_path / "in.xyz", "--uncertainty", "-o", tmp_path / "out.xyz")
+    assert out.code == 0, out
+    written = ase.io.read(tmp_path / "out.xyz")
+    assert written.info["energy_uncertainty"] == pytest.approx(right.energy_uncertainty[0], rel=1e-6)  # type: ignore[union-attr]
+    test = command("test", tmp_path / "known.dp", "-s", tmp_path / "valid", "--uncertainty", "--json")
+    assert test.code == 0, test
+    found = json.loads(test.out)["uncertainty"]
+    every = potential.evaluate_many([frame.structure for frame in known], forces=False, uncertainty=True)
+    sizes = np.array([len(frame.structure.types) for frame in known])
+    expected = np.array([p.energy_uncertainty[0] for p in every]) / sizes
+    errors = np.array([p.energy[0] - f.labels["energy"] for p, f in zip(every, known, strict=True)]) / sizes
+    assert found["expected"] == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-9)
+    assert found["within_95"] == np.mean(np.abs(errors) <= 1.959963985 * expected)
+    drawn = command("test", tmp_path / "known.dp", "-s", tmp_path / "valid", "--uncertainty", "-d", tmp_path / "d")
+    assert "miscalibration area" in drawn.err
+    assert (tmp_path / "d" / "calibration.png").stat().st_size > 1000

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpmodel.errors import FileError, InputError
-from dpmodel.statistics.rigidity import Rigidity, calibrated, coverage, miscalibration_area
+from dpmodel.statistics.rigidity import Check, Rigidity, calibrated
 from random_models import examples
 
 
@@ -41,11 +41,10 @@ def test_calibration_finds_the_deviation_of_a_linear_model(noise: float) -> None
     fitted = np.linalg.solve(training.T @ training + noise**2 * np.eye(d), training.T @ y)
     rigidity = calibrated(training.T @ training, valid, valid @ (fitted - weights))
     residuals, deviations = test @ (fitted - weights), rigidity.deviation(test)
-    within = coverage(residuals, deviations, np.array([0.68, 0.95]))
-    assert abs(within - [0.68, 0.95]).max() < 0.12
-    assert miscalibration_area(residuals, deviations) < 0.1
-    wild = miscalibration_area(residuals, 10.0 * deviations)
-    assert wild > 3 * miscalibration_area(residuals, deviations)
+    check = Check(residuals, deviations)
+    assert abs(check.shares(np.array([0.68, 0.95])) - [0.68, 0.95]).max() < 0.12
+    assert check.area < 0.1
+    assert Check(residuals, 10.0 * deviations).area > 3 * check.area
 
 
 def test_likelihood_is_largest() -> None:
@@ -66,9 +65,9 @@ def test_likelihood_is_largest() -> None:
 def test_shares_of_gaussians() -> None:
     z = np.random.default_rng(3).normal(size=200_000)
     ones = np.ones(len(z))
-    np.testing.assert_allclose(coverage(z, ones, np.array([0.5, 0.683, 0.954])), [0.5, 0.683, 0.954], atol=5e-3)
-    assert miscalibration_area(z, ones) < 5e-3
-    assert miscalibration_area(z, 1e-9 * ones) == pytest.approx(0.5, abs=1e-2)
+    np.testing.assert_allclose(Check(z, ones).shares(np.array([0.5, 0.683, 0.954])), [0.5, 0.683, 0.954], atol=5e-3)
+    assert Check(z, ones).area < 5e-3
+    assert Check(z, 1e-9 * ones).area == pytest.approx(0.5, abs=1e-2)
 
 
 def test_entries_of_files() -> None:
