@@ -16,7 +16,8 @@ from dpmodel.errors import FileError, InputError
 from dpmodel.xp import Array
 
 PROBABILITIES = np.linspace(0.005, 0.995, 100)
-SCAN = np.logspace(-12, 2, 141)  # of s, in units of the mean eigenvalue of C
+SCAN = np.logspace(-8, 2, 101)  # of s, in units of the mean eigenvalue of C: below, rounding would speak
+RULED_OUT = 1.92  # of the logarithm of the likelihood, at 95 %: half the quantile of chi^2 with one degree of freedom
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +60,11 @@ class Rigidity:
 
 
 def calibrated(covariance: Array, features: Array, residuals: Array) -> Rigidity:
-    """The rigidity whose ``s`` and ``alpha`` make frames that were not trained on the likeliest.
+    """The rigidity that makes frames that were not trained on likely.
 
     ``features`` (nf, d) and ``residuals`` (nf,) of their energies (eV), both per atom.  The likelihood is Gaussian; for
-    every ``s`` the best ``alpha`` is known.
+    every ``s`` the best ``alpha`` is known.  Frames like those of the training say little of ``s``, and a large one
+    makes all frames equally uncertain: it is the smallest that they do not rule out.
     """
     if len(residuals) < 2:
         raise InputError(
@@ -75,9 +77,11 @@ def calibrated(covariance: Array, features: Array, residuals: Array) -> Rigidity
     def candidate(s: float) -> tuple[float, float, float]:
         q = along @ (1.0 / (np.maximum(values, 0.0) + s))
         alpha2 = float(np.mean(residuals**2 / q))
-        return float(np.mean(np.log(alpha2 * q))), s, float(np.sqrt(alpha2))
+        return 0.5 * float(np.sum(np.log(alpha2 * q))), s, float(np.sqrt(alpha2))
 
-    _, s, alpha = min(candidate(float(s)) for s in scale * SCAN)
+    every = [candidate(float(s)) for s in scale * SCAN]
+    best = min(loss for loss, _, _ in every)
+    _, s, alpha = next(one for one in every if one[0] <= best + RULED_OUT)
     return Rigidity(covariance, s, alpha)
 
 

@@ -47,19 +47,29 @@ def test_calibration_finds_the_deviation_of_a_linear_model(noise: float) -> None
     assert Check(residuals, 10.0 * deviations).area > 3 * check.area
 
 
-def test_likelihood_is_largest() -> None:
+def log_likelihood(r: Rigidity, features: np.ndarray, residuals: np.ndarray) -> float:
+    sigma = r.deviation(features)
+    return float(-np.sum(np.log(sigma) + 0.5 * (residuals / sigma) ** 2))
+
+
+def test_alpha_is_the_likeliest_and_s_the_smallest_that_is_likely() -> None:
     rng = np.random.default_rng(2)
-    training, valid = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
-    residuals = 0.1 * rng.normal(size=50)
+    training, valid = rng.normal(size=(30, 4)) * [1.0, 1.0, 0.1, 0.01], rng.normal(size=(50, 4))
+    residuals = valid @ [0.1, 0.1, 0.1, 0.1]  # no larger where the training says little
+    covariance = training.T @ training
+    found = calibrated(covariance, valid, residuals)
+    reached = log_likelihood(found, valid, residuals)
+    for times in (1.05, 0.95):
+        other = Rigidity(covariance, found.regularizer, found.alpha * times)
+        assert log_likelihood(other, valid, residuals) < reached
 
-    def log_likelihood(r: Rigidity) -> float:
-        sigma = r.deviation(valid)
-        return float(-np.sum(np.log(sigma) + 0.5 * (residuals / sigma) ** 2))
+    def best(s: float) -> float:
+        alpha = float(np.sqrt(np.mean((residuals / Rigidity(covariance, s, 1.0).deviation(valid)) ** 2)))
+        return log_likelihood(Rigidity(covariance, s, alpha), valid, residuals)
 
-    best = calibrated(training.T @ training, valid, residuals)
-    for alpha, s in ((1.05, 1.0), (0.95, 1.0), (1.0, 2.0), (1.0, 0.5)):
-        other = Rigidity(best.covariance, best.regularizer * s, best.alpha * alpha)
-        assert log_likelihood(other) < log_likelihood(best) + 1e-9
+    largest = max(best(s) for s in found.regularizer * np.logspace(-3, 6, 200))
+    assert largest - 1.93 < reached < largest
+    assert best(0.9 * found.regularizer * 10**-0.1) < largest - 1.92
 
 
 def test_shares_of_gaussians() -> None:
