@@ -2,6 +2,8 @@
 
 import html
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
@@ -19,22 +21,75 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace comments such as ``<!-- settings -->`` by tables."""
-    if "<!-- settings -->" in markdown:
-        from dpmodel.model.settings import ModelSettings
-        from dpmodel.settings import reference
+    """Replace comments such as ``<!-- settings -->`` by tables, ``<!-- file NAME -->`` by a file of the repository."""
+    for name, made in MADE.items():
+        if f"<!-- {name} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {name} -->", made())
+    return re.sub(r"<!-- file (\S+) -->", lambda match: (ROOT / match[1]).read_text("utf-8"), markdown)
 
-        markdown = markdown.replace("<!-- settings -->", reference(ModelSettings, "model"))
-    if "<!-- training settings -->" in markdown:
-        from dpmodel.cli.schema import training_reference
 
-        markdown = markdown.replace("<!-- training settings -->", training_reference())
-    if "<!-- capabilities -->" in markdown:
-        from dpmodel.capabilities import markdown_table
+def settings() -> str:
+    from dpmodel.model.settings import ModelSettings
+    from dpmodel.settings import reference
 
-        markdown = markdown.replace("<!-- capabilities -->", markdown_table())
-    if "<!-- lammps styles -->" in markdown:
-        from dpmodel.engines.lammps.styles import markdown_table as styles
+    return reference(ModelSettings, "model")
 
-        markdown = markdown.replace("<!-- lammps styles -->", styles())
-    return markdown
+
+def training_settings() -> str:
+    from dpmodel.cli.schema import training_reference
+
+    return training_reference()
+
+
+def capabilities() -> str:
+    from dpmodel.capabilities import markdown_table
+
+    return markdown_table()
+
+
+def lammps_styles() -> str:
+    from dpmodel.engines.lammps.styles import markdown_table
+
+    return markdown_table()
+
+
+def commands() -> str:
+    """A section for every command: its help and a table of its options."""
+    from typer.main import get_command
+
+    from dpmodel.cli.app import app
+
+    return "\n".join(_sections(get_command(app), "dpmodel"))
+
+
+def _sections(group: Any, words: str) -> Iterator[str]:
+    from dpmodel.cli.commands import imported
+
+    for name, (file, _) in group.files.items():
+        command = imported(file, name)
+        if hasattr(command, "files"):
+            yield from _sections(command, f"{words} {name}")
+            continue
+        text, _, example = (command.help or "").replace("\\[", "[").partition("Examples:")
+        lines = [f"## {words} {name}", text.strip(), "```sh", *map(str.strip, example.strip().splitlines()), "```", ""]
+        rows = [_row(p) for p in command.params if p.name != "help"]
+        yield "\n".join([*lines, *(["| | | default |", "|---|---|---|"] if rows else []), *rows, ""])
+
+
+def _row(parameter: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    if parameter.param_type_name == "argument":
+        names = f"`{(parameter.metavar or parameter.name).upper()}`"
+    shown = "" if parameter.default in (None, False, ...) or callable(parameter.default) else f"`{parameter.default}`"
+    help_text = (getattr(parameter, "help", "") or "").replace("|", "\\|")
+    return f"| {names} | {help_text} | {'required' if parameter.required else shown} |"
+
+
+ROOT = Path(__file__).parents[1]
+MADE = {
+    "settings": settings,
+    "training settings": training_settings,
+    "capabilities": capabilities,
+    "lammps styles": lammps_styles,
+    "commands": commands,
+}
