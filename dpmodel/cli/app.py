@@ -18,7 +18,7 @@ from dpmodel.errors import DpmodelError, NeighborOverflowWarning, printable
 
 app = group(
     {
-        "Start": ["example"],
+        "Start": ["example", "doctor"],
         "Use models": [
             "eval=evaluate",
             "describe",

@@ -107,7 +107,8 @@ def test_pages_make_a_site(tmp_path):
         for name in names:
             assert re.search(rf'id="dpmodel\.(errors\.)?{name}"', api), name
     commands = (tmp_path / "command-reference" / "index.html").read_text()
-    for name in get_command(app).files:
+    group: Any = get_command(app)
+    for name in group.files:
         assert f"dpmodel {name}" in commands
     for page in tmp_path.rglob("*.html"):
         assert not re.search(r'src="(https?:)?//', page.read_text()), f"{page}: something comes from another host"
