@@ -83,6 +83,9 @@ class Engine(Protocol):
             If functions that leave the library cannot be part of what this engine compiles.
         """
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether ``error`` is how the library says that the memory of the device does not suffice."""
+
     def run(self, slope: bool) -> Execution:
         """How a model is best run here, with derivatives to be taken (``slope``) or without."""
 

@@ -33,9 +33,7 @@ FEATURES = {
         "derivatives of a loss with a Hessian in it",
         {"paddle": "Paddle has no third derivatives of roots, quotients and bounds"},
     ),
-    "checkpoint": Feature(
-        "memory of forces bounded by recomputing groups of atoms", {"numpy": "what was computed once is kept"}
-    ),
+    "checkpoint": Feature("memory of forces bounded by recomputing groups of atoms"),
     "gpu": Feature("GPU", {"numpy": "NumPy runs on the CPU", "torch": NO_GPU, "jax": NO_GPU, "paddle": NO_GPU}),
 }
 

@@ -45,5 +45,9 @@ class NeighborOverflowWarning(UserWarning):
     """An atom has more neighbors than the model keeps; the farthest ones are ignored."""
 
 
+class OutOfMemoryWarning(UserWarning):
+    """The memory did not suffice; what was asked for is computed in smaller parts, which takes longer."""
+
+
 class TrainingError(DpmodelError):
     """Training cannot go on; the message says at which step and what may be the reason."""

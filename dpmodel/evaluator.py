@@ -31,6 +31,7 @@ from dpmodel.prediction import HeatFlux, Prediction, expect_finite, of_frame
 from dpmodel.xp import Array, map_arrays
 
 if TYPE_CHECKING:
+    from dpmodel.memory import Memory
     from dpmodel.domains import Domains, Halo
     from dpmodel.statistics.rigidity import Rigidity
 
@@ -64,8 +65,11 @@ class Evaluator:
     Methods take graphs of atoms in NumPy arrays and give NumPy arrays, those of all frames on one axis.
     """
 
-    def __init__(self, file: ModelFile, engine: Engine) -> None:
+    def __init__(self, file: ModelFile, engine: Engine, memory: str | float | None = None) -> None:
         self.file, self.engine = file, engine
+        self._limit = memory
+        if memory is not None:
+            self.memory  # noqa: B018  (a limit that is none is an error at once)
         self.selection = file.settings.selection
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
@@ -203,6 +207,13 @@ class Evaluator:
 
         return Domains(self.engine, self.selection)
 
+    @cached_property
+    def memory(self) -> "Memory":
+        """What derivatives may take."""
+        from dpmodel.memory import Memory
+
+        return Memory(self.engine, self.file.settings.descriptor, self._limit)
+
     def _plain(self, function: Callable[..., Any], graph: Graph, *rows: np.ndarray) -> Any:
         """``function(model, graph, *rows, execution)``; ``rows`` have a row an atom."""
         return self._call(function, self.engine.run(slope=False), (), graph, rows)
@@ -240,13 +251,12 @@ class Evaluator:
 
             padded = pad_graph(graph, self.selection) if padded is None else padded
             graph, rows = padded, [pad_rows(x, graph, padded) for x in rows]
-        if execution.most_bins > 1:
-            from dpmodel.dpa2.bins import binned
-
-            execution = replace(execution, bins=binned(execution, graph))
-        program = self._program(function, execution, *means)
         arrays = map_arrays(engine.native, (graph, *rows))
-        return map_arrays(engine.numpy, program(self.state, *arrays))
+
+        def run(plan: Execution) -> Any:
+            return map_arrays(engine.numpy, self._program(function, plan, *means)(self.state, *arrays))
+
+        return self.memory.run(execution, graph, run, alone=execution.exchange is Execution().exchange)
 
     def _compiled(self, function: Callable[..., Any], execution: Execution, *means: Any) -> Callable[..., Any]:
         rebuild = self.rebuild

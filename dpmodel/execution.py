@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from dpmodel.xp import Array, namespace, shape
 
@@ -14,13 +15,20 @@ def _same(x: Array, count: int) -> Array:
 
 Rows = Callable[..., tuple[Array, ...]]  # of arrays with a row an atom, which treats every row alone
 Exchange = Callable[[Array, int], Array]
-Loop = Callable[[Rows, Sequence[Array], int], tuple[Array, ...]]
+Prepare = Callable[..., Sequence[Array]]  # of rows, to other rows of the same atoms
+
+
+class Loop(Protocol):
+    def __call__(
+        self, function: Rows, rows: Sequence[Array], size: int, prepare: Prepare | None = None
+    ) -> tuple[Array, ...]: ...
 
 
 def _plain(function: Rows) -> Rows:
     return function
 
 
+REMEMBERED = 1024  # atoms whose derivatives take some 2 GB, with the medium model of deepmd-kit's examples
 Widths = tuple[tuple[str, int], ...]  # of the blocks' neighbor axes, by name
 
 
@@ -32,8 +40,12 @@ class Bin:
     widths: Widths
 
 
-def in_turn(function: Rows, rows: Sequence[Array], size: int) -> tuple[Array, ...]:
-    """``function(*rows)`` on at most ``size`` rows at a time, by a loop in Python."""
+def in_turn(function: Rows, rows: Sequence[Array], size: int, prepare: Prepare | None = None) -> tuple[Array, ...]:
+    """``function(*rows)`` on at most ``size`` rows at a time, by a loop in Python.
+
+    ``prepare`` sees all rows at once: the derivative of a gather fills an array as large as what it gathers from.
+    """
+    rows = rows if prepare is None else prepare(*rows)
     count = shape(rows[0])[0]
     size = even(count, size)
     parts = [function(*[x[i : i + size, ...] for x in rows]) for i in range(0, count, size)]
@@ -53,15 +65,15 @@ def _ignore(name: str, value: Array) -> None:
 class Execution:
     """Choices of the caller that leave every number as it is.
 
-    ``group``: atoms treated at a time (None: all); bounds the memory.
+    ``group``: atoms treated at a time (None: all).
     ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
     ``exchange``: given the features of the centers (N, d) and the number of atoms A, the features of all atoms (A, d);
     the identity in one process, the halo exchange under a parallel simulation engine.
-    ``checkpoint``: wraps the function of one group so that its derivative recomputes rather than stores, unless there
-    are no more than ``remember`` atoms.
+    ``checkpoint``: wraps the function of a bin so that its derivative recomputes rather than stores; not worth while
+    for graphs of up to ``remember`` atoms (``dpmodel.dpa2.bins.planned``).
     ``bins``: how many atoms to treat in arrays of which widths, in the order of their counts of neighbors
     (``dpmodel.dpa2.bins``); none: all in arrays as wide as they come.
-    ``most_bins``: how many bins are worth while.
+    ``most_bins``: how many bins are worth while; their widths are multiples of ``step``, or the widest.
     ``observe``: sees intermediate results by name ("g1", "rot_mat", ...).
     """
 
@@ -72,16 +84,27 @@ class Execution:
     remember: int = 0
     bins: tuple[Bin, ...] = ()
     most_bins: int = 1
+    step: int = 1
     observe: Callable[[str, Array], None] = _ignore
 
     @property
     def observed(self) -> bool:
         return self.observe is not _ignore
 
-    def in_groups(self, function: Rows, rows: Sequence[Array], *shared: Array) -> tuple[Array, ...]:
-        """``function(*shared, *rows)``, a group at a time."""
-        count = shape(rows[0])[0]
-        function = partial(function if count <= self.remember else self.checkpoint(function), *shared)
-        if self.group is None or count <= self.group:
-            return function(*rows)
-        return self.loop(function, rows, self.group)
+    def in_groups(
+        self, function: Rows, rows: Sequence[Array], *shared: Array, prepare: Prepare | None = None
+    ) -> tuple[Array, ...]:
+        """``function(*rows)``, a group at a time; rows are first made by ``prepare(*shared, *rows)`` if it is given.
+
+        Arrays that derivatives flow to are among the ``rows`` and the ``shared`` ones.
+        """
+
+        def run(*x: Array) -> tuple[Array, ...]:
+            own, mine = x[: len(shared)], x[len(shared) :]
+            make = None if prepare is None else partial(prepare, *own)
+            each = partial(function, *own) if prepare is None else function
+            if self.group is not None and shape(mine[0])[0] > self.group:
+                return self.loop(each, mine, self.group, make)
+            return each(*(mine if make is None else make(*mine)))
+
+        return self.checkpoint(run)(*shared, *rows)

@@ -36,6 +36,7 @@ def load(
     device: str | None = None,
     compile: bool | None = None,
     strict: bool = False,
+    memory: str | float | None = None,
     trusted: bool = False,
 ) -> "Potential":
     """Load a model file: deepmd-kit's ``.dp``, ``.yaml``, ``.pt`` or ``.pth``, or ``.dp.json``; or an exported program.
@@ -56,6 +57,9 @@ def load(
         Compile or not; the backend's default otherwise.
     strict : bool
         More neighbors than the model keeps are an error, not a warning.
+    memory : str or float, optional
+        What derivatives may take, "4GB" or bytes; half of what the machine has to spare otherwise.  Where they would
+        take more, they are recomputed in bins of atoms, which needs less memory and 1.4 times the time.
     trusted : bool
         Run the program in an exported file (``dpmodel export``), which could do anything; its form says on which
         backend, and its own test is run first.  Other files never run anything.
@@ -81,7 +85,7 @@ def load(
         from dpmodel.edit.precision import with_precision
 
         file = with_precision(file, precision)
-    return Potential(file, engine, strict=strict)
+    return Potential(file, engine, strict=strict, memory=memory)
 
 
 def create(
@@ -110,21 +114,30 @@ class Potential:
     ask one at a time.
     """
 
-    def __init__(self, file: ModelFile, engine: Engine, *, strict: bool = False, evaluator: Any = None) -> None:
-        self.file, self.engine, self.strict = file, engine, strict
+    def __init__(
+        self,
+        file: ModelFile,
+        engine: Engine,
+        *,
+        strict: bool = False,
+        memory: str | float | None = None,
+        evaluator: Any = None,
+    ) -> None:
+        self.file, self.engine, self.strict, self.memory = file, engine, strict, memory
         self.settings = file.settings
-        self.evaluator: Evaluator = evaluator or Evaluator(file, engine)
+        self.evaluator: Evaluator = evaluator or Evaluator(file, engine, memory)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The file, and where the engine was: neither devices nor compiled functions can be copied."""
         if not isinstance(self.file, ModelFile):
             raise InputError("the program of an exported file cannot be copied or pickled: load the file once more")
         engine = self.engine
-        return _restored, (self.file, engine.name, engine.device, engine.rounds_shapes, self.strict)
+        return _restored, (self.file, engine.name, engine.device, engine.rounds_shapes, self.strict, self.memory)
 
     def to(self, backend: str, *, device: str | None = None, compile: bool | None = None) -> "Potential":
         """The same model, array for array, on another backend or device; arguments and errors as for ``load``."""
-        return Potential(self.file, find_backend(backend).engine(device, compile), strict=self.strict)
+        engine = find_backend(backend).engine(device, compile)
+        return Potential(self.file, engine, strict=self.strict, memory=self.memory)
 
     @property
     def type_map(self) -> tuple[str, ...]:
@@ -362,8 +375,10 @@ class Potential:
         }
 
 
-def _restored(file: ModelFile, backend: str, device: str, compile: bool, strict: bool) -> Potential:
-    return Potential(file, find_backend(backend).engine(device, compile), strict=strict)
+def _restored(
+    file: ModelFile, backend: str, device: str, compile: bool, strict: bool, memory: str | float | None
+) -> Potential:
+    return Potential(file, find_backend(backend).engine(device, compile), strict=strict, memory=memory)
 
 
 @contextmanager

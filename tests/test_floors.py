@@ -20,7 +20,7 @@ FLOORS = (
     "model",
     "io",
     "data",
-    "domains evaluator prediction accuracy statistics edit train testing export",
+    "domains evaluator memory prediction accuracy statistics edit train testing export",
     "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
     "dpmodel cli engines potential relax editing __main__",
 )

@@ -10,12 +10,23 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Alone, Transfer, linear_exchange
 from dpmodel.errors import BackendError
-from dpmodel.execution import Exchange, Execution
+from dpmodel.execution import REMEMBERED, Exchange, Execution
 
 if TYPE_CHECKING:
     from dpmodel_numpy.optimizer import Optimizer
 
 Array = Any
+
+
+def recomputed(function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+    """See ``dpmodel.backend.Engine.checkpoint``."""
+
+    def run(*x: Array) -> tuple[Array, ...]:
+        from dpmodel_numpy.derivative import recomputed
+
+        return recomputed(function, *x)
+
+    return run
 
 
 class Engine:
@@ -40,14 +51,19 @@ class Engine:
         return grad_and_aux(function, *x)
 
     def checkpoint(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return function
+        return recomputed(function)
 
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
         return linear_exchange(lambda function, x, count: function(x, count), forward, adjoint)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, MemoryError)
+
     def run(self, slope: bool) -> Execution:
         # so many atoms' pair features fit the cache of a processor; a derivative spends its time on calls
-        return Execution(group=48 if slope else 12, most_bins=16 if slope else 8)
+        if not slope:
+            return Execution(group=12, most_bins=8)
+        return Execution(group=48, most_bins=16, checkpoint=recomputed, remember=REMEMBERED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> "Optimizer":
         from dpmodel_numpy.optimizer import Optimizer

@@ -9,9 +9,10 @@ import autograd.numpy
 import autograd.tracer
 import numpy as np
 from autograd.builtins import tuple as boxed_tuple
-from autograd.core import make_vjp
+from autograd.core import defvjp_argnums, make_vjp
+from autograd.extend import primitive
 from autograd.numpy.numpy_boxes import ArrayBox
-from autograd.tracer import isbox
+from autograd.tracer import getval, isbox
 
 from dpmodel.xp import map_arrays, register_namespace
 from dpmodel.xp import namespace as namespace_of
@@ -69,3 +70,42 @@ def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple
         vjp, _ = make_vjp(scalar, boxed_tuple(x))
     # without the boxes of the derivative that was just taken
     return tuple(vjp(np.ones(()))), map_arrays(lambda x: x._value if isbox(x) else x, kept[0])
+
+
+def recomputed(function: Callable[..., tuple[Array, ...]], *x: Array) -> tuple[Array, ...]:
+    """``function(*x)``, run again where it is differentiated, unless slopes flow to something inside."""
+    if not any(map(isbox, x)):
+        return function(*x)
+    result = function(*map(getval, x))
+    if any(map(isbox, result)):
+        return function(*x)
+    found = _recomputed(function, lambda: result, *x)
+    return tuple([found[i] for i in range(len(result))])
+
+
+@primitive
+def _recomputed(
+    function: Callable[..., tuple[Array, ...]], result: Callable[[], tuple[Array, ...]], *x: Array
+) -> tuple[Array, ...]:
+    del function, x
+    return result()
+
+
+def _recomputed_vjp(argnums: tuple[int, ...], _: Any, arguments: tuple[Any, ...], __: Any) -> Callable[..., Any]:
+    function, _result, *x = arguments
+
+    def again(variables: Any) -> Any:
+        own = list(x)
+        for k, i in enumerate(argnums):
+            own[i - 2] = variables[k]
+        return boxed_tuple(function(*own))
+
+    def slopes_of(slopes: Any) -> tuple[Array, ...]:
+        with traced():
+            vjp, _ = make_vjp(again, boxed_tuple([x[i - 2] for i in argnums]))
+        return tuple(vjp(slopes))
+
+    return slopes_of
+
+
+defvjp_argnums(_recomputed, _recomputed_vjp)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Transfer, linear_exchange
 from dpmodel.errors import BackendError
-from dpmodel.execution import Exchange, Execution
+from dpmodel.execution import REMEMBERED, Exchange, Execution
 from dpmodel_paddle.arrays import to_numpy, to_tensor
 from dpmodel_paddle.derivative import checkpoint, grad_and_aux
 from dpmodel_paddle.optimizer import Optimizer
@@ -55,10 +55,16 @@ class Engine:
 
         return linear_exchange(lambda function, x, count: native(function(to_numpy(x), count)), forward, adjoint)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        words = ("ResourceExhausted", "out of memory", "bad_alloc")
+        return isinstance(error, MemoryError) or any(word.lower() in str(error).lower() for word in words)
+
     def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:
             return Execution()
-        return Execution(group=48 if slope else 24, most_bins=16 if slope else 8)
+        if not slope:
+            return Execution(group=24, most_bins=8)
+        return Execution(group=48, most_bins=16, checkpoint=checkpoint, remember=REMEMBERED)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule)

@@ -9,11 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from dpmodel.backend import AdamRule, Transfer, linear_exchange
 from dpmodel.errors import BackendError
-from dpmodel.execution import Exchange, Execution, Rows, even
+from dpmodel.execution import REMEMBERED, Exchange, Execution, Prepare, Rows, even
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.optimizer import Optimizer
-
-REMEMBERED = 1024  # atoms whose derivatives take some 3 GB, with the medium model of deepmd-kit's examples
 
 Function = Callable[..., Any]
 Tensor = torch.Tensor
@@ -42,11 +40,54 @@ def _is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def in_turn(function: Rows, rows: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
+def in_turn(function: Rows, rows: Sequence[Tensor], size: int, prepare: Prepare | None = None) -> tuple[Tensor, ...]:
     """``dpmodel.execution.in_turn`` with a split: the derivative of a slice fills an array as large as the whole."""
+    rows = rows if prepare is None else prepare(*rows)
     size = even(len(rows[0]), size)
     parts = [function(*group) for group in zip(*[torch.split(x, size) for x in rows], strict=True)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function of tensors alone, differentiated by running it again."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Function, result: Callable[[], tuple[Tensor, ...]], *x: Tensor) -> Any:
+        ctx.function = function
+        ctx.save_for_backward(*x)
+        ctx.set_materialize_grads(False)
+        return tuple([y.view_as(y) for y in result()])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
+        again, wanted = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
+        with torch.enable_grad():
+            # views: one argument may be a function of another
+            x = [
+                t.view_as(t) if again else t.detach().requires_grad_(w)
+                for t, w in zip(ctx.saved_tensors, wanted, strict=True)
+            ]
+            pairs = [(y, s) for y, s in zip(ctx.function(*x), slopes, strict=True) if s is not None and y.requires_grad]
+            ends, starts = [y for y, _ in pairs], [t for t, w in zip(x, wanted, strict=True) if w]
+            found = torch.autograd.grad(
+                ends, starts, [s for _, s in pairs], create_graph=again, allow_unused=True, materialize_grads=not pairs
+            )
+        each = iter(found)
+        return None, None, *[next(each) if w else None for w in wanted]
+
+
+def recomputed(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """See ``dpmodel.backend.Engine.checkpoint``.  PyTorch's own, which reaches parameters, costs more time."""
+
+    def run(*x: Tensor) -> tuple[Tensor, ...]:
+        if _is_transformed() or not torch.is_grad_enabled():  # saved-tensor hooks do not get in either
+            return function(*x)
+        result = function(*[t.detach() for t in x])
+        if any(y.requires_grad for y in result):  # of something inside
+            return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
+        return _Recomputed.apply(function, lambda: result, *x)
+
+    return run
 
 
 class Engine:
@@ -75,12 +116,7 @@ class Engine:
         return grad_and_aux(function, *x)
 
     def checkpoint(self, function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-        def run(*x: Tensor) -> tuple[Tensor, ...]:
-            if _is_transformed():  # saved-tensor hooks do not get in either
-                return function(*x)
-            return checkpoint(function, *x, use_reentrant=False, preserve_rng_state=False)
-
-        return run
+        return recomputed(function)
 
     def exchange(self, forward: Transfer, adjoint: Transfer) -> Exchange:
         if self.rounds_shapes:
@@ -92,12 +128,16 @@ class Engine:
 
         return linear_exchange(outside, forward, adjoint)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        words = ("can't allocate memory", "not enough memory")  # of the CPU, which has no class of its own
+        return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in words)
+
     def run(self, slope: bool) -> Execution:
         if self.rounds_shapes:
             return Execution()
         del slope  # what is never differentiated is never remembered
-        size = 48 * torch.get_num_threads() if self._device.type == "cpu" else REMEMBERED
-        return Execution(group=size, loop=in_turn, checkpoint=self.checkpoint, remember=REMEMBERED, most_bins=16)
+        size = 48 * torch.get_num_threads() if self._device.type == "cpu" else 1024
+        return Execution(group=size, loop=in_turn, checkpoint=recomputed, remember=REMEMBERED, most_bins=16)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         return Optimizer(parameters, rule, self._device)

@@ -122,7 +122,7 @@ class DPA2:
                     execution.observe(f"repformer.{i}.{name}", value)
             everyone = execution.exchange(parts.join([state.g1 for state in states]), shape(graph.types)[0])
             for k, state in enumerate(states):
-                g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), state, everyone)
+                g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), state, everyone, prepare=_with_neighbors)
                 states[k] = state._replace(g1=g1, g2=g2, h2=h2)
         g1, g2, h2 = _whole(parts, states, width)
         rot_mat = parts.join([_rot_mat(state) for state in states])
@@ -160,7 +160,12 @@ def _apply_start(repformer: Repformer, *rows: Array) -> tuple[Array, ...]:
     return g2, h2, switch, *slots
 
 
+def _with_neighbors(everyone: Array, g1: Array, g2: Array, h2: Array, neighbors: Array, *slots: Array) -> list[Array]:
+    """The rows of a layer: the g1 of the neighbors in the place of their indices."""
+    return [g1, g2, h2, gather(everyone, neighbors), *slots]
+
+
 def _apply_layer(
-    layer: RepformerLayer, everyone: Array, g1: Array, g2: Array, h2: Array, neighbors: Array, *slots: Array
+    layer: RepformerLayer, g1: Array, g2: Array, h2: Array, gg1: Array, *slots: Array
 ) -> tuple[Array, ...]:
-    return layer(g1, g2, h2, gather(everyone, neighbors), Slots(*slots))
+    return layer(g1, g2, h2, gg1, Slots(*slots))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dpmodel.dpa2.settings import DPA2Settings
 from dpmodel.errors import SettingError, TrainingError
 from dpmodel.execution import Execution
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.memory import Memory
 from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
@@ -52,8 +54,8 @@ class Learner:
         self.optimizer = engine.optimizer({k: v for k, v in held.items() if k in trained}, _rule(script))
         self.fixed = {key: engine.native(value) for key, value in held.items() if key not in trained}
         self._start_lr = script.settings.learning_rate.start_lr
-        self._gradients = {name: engine.compile(self._gradient_function(name)) for name in models}
-        self._losses = {name: engine.compile(self._loss_function(name)) for name in models}
+        self._gradients = {name: self._program(self._gradient_function, name) for name in models}
+        self._losses = {name: self._program(self._loss_function, name) for name in models}
         self._norm, self._limit, self._add = engine.compile(norm), engine.compile(limited), engine.compile(added)
         self._waiting: Named = {}  # gradients that add up until the parameters move
 
@@ -124,12 +126,25 @@ class Learner:
         values = {term: float(self.engine.numpy(value)) for term, value in reports.items()}
         return self.script.tasks[task].objective.reported(float(self.engine.numpy(total)), values)
 
-    def _loss_function(self, task: str) -> Callable[..., Any]:
+    def _program(self, make: Callable[..., Any], task: str) -> Callable[..., Any]:
+        """What ``make(task, execution)`` makes of a batch: in bins, or all atoms at once in a compiled program."""
+        engine, alone = self.engine, self._processes.size == 1
+        memory = Memory(engine, self.files[task].settings.descriptor)
+        # of the latest bins of atoms only, for every batch has its own
+        compiled = lru_cache(maxsize=64)(lambda execution: engine.compile(make(task, execution)))
+
+        def run(trained: Named, fixed: Named, batch: Batch, weights: Any) -> Any:
+            execution = engine.run(slope=True)
+            if engine.rounds_shapes or engine.device != "cpu":  # a Hessian is computed column by column all the same
+                return compiled(Execution(loop=execution.loop))(trained, fixed, batch, weights)
+            graph = map_arrays(engine.numpy, batch.graph)
+            return memory.run(execution, graph, lambda e: compiled(e)(trained, fixed, batch, weights), alone=alone)
+
+        return run
+
+    def _loss_function(self, task: str, execution: Execution) -> Callable[..., Any]:
         rebuild, keys = Rebuilder(self.files[task].model), self.keys[task]
         objective, grad = self.script.tasks[task].objective, self.engine.grad_and_aux
-        execution = Execution(
-            loop=self.engine.run(slope=True).loop
-        )  # all atoms at once, but a Hessian column by column
 
         def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
             held = trained | fixed
@@ -139,8 +154,8 @@ class Learner:
 
         return function
 
-    def _gradient_function(self, task: str) -> Callable[..., Any]:
-        value, grad = self._loss_function(task), self.engine.grad_and_aux
+    def _gradient_function(self, task: str, execution: Execution) -> Callable[..., Any]:
+        value, grad = self._loss_function(task, execution), self.engine.grad_and_aux
 
         def function(trained: dict[str, Array], fixed: dict[str, Array], batch: Batch, weights: Any) -> Any:
             names = list(trained)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from dpmodel.backend import Engine, backend
 from dpmodel.data.padding import pad_graph
-from dpmodel.dpa2.bins import binned
+from dpmodel.dpa2.bins import binned, planned
 from dpmodel.errors import BackendError, NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
-from dpmodel.model.predict import atomic_output, describe, predict
+from dpmodel.model.predict import atomic_output, describe, hessian_product, predict
 from dpmodel.model.settings import ModelSettings
 from dpmodel.ops.arrays import gather
 from random_models import examples, random_graph, random_model
@@ -67,12 +67,13 @@ def test_bins_of_like_neighbor_counts(most: int, settings: ModelSettings, seed: 
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * max(size, np.abs(a).max()))
 
 
-def test_bins_on_every_backend(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("remember", [0, 99])
+def test_bins_on_every_backend(engine: Engine, remember: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled or not, with derivatives: as in one wide array."""
     settings = ModelSettings.read(model({"repinit.neuron": [3, 6], "repinit.axis_neuron": 2, "repformer.nlayers": 2}))
     file, (graph, positions) = random_model(settings), random_graph(settings, n=8)
     run = engine.run
-    monkeypatch.setattr(engine, "run", lambda slope: replace(run(slope), group=2, most_bins=3))
+    monkeypatch.setattr(engine, "run", lambda slope: replace(run(slope), group=2, most_bins=3, remember=remember))
     evaluator = Evaluator(file, engine)
     assert len(binned(engine.run(slope=True), graph)) == 3
     found = evaluator.energy_forces(graph, positions)
@@ -80,6 +81,10 @@ def test_bins_on_every_backend(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(expected.atom_virial).max())
     np.testing.assert_allclose(evaluator.atomic_output(graph, positions)[:, 0], expected.atom_energy, rtol=1e-12)
+    direction = np.linspace(-1.0, 1.0, positions.size).reshape(positions.shape)
+    product = evaluator.hessian_product(graph, positions, direction)
+    same = hessian_product(file.model, graph, positions, direction, ENGINE.grad_and_aux)
+    np.testing.assert_allclose(product, same, rtol=0, atol=1e-11 * np.abs(same).max())
 
 
 def test_bins_are_narrow_where_neighbors_are_few() -> None:
@@ -101,7 +106,7 @@ def test_bins_are_narrow_where_neighbors_are_few() -> None:
 
 @examples(4)
 @given(MODELS, SEEDS)
-def test_every_group_passes_through_the_checkpoint(settings: ModelSettings, seed: int) -> None:
+def test_every_bin_passes_through_the_checkpoint(settings: ModelSettings, seed: int) -> None:
     module, (graph, positions) = random_model(settings, seed).model, random_graph(settings, seed, n=6)
     calls: list[int] = []
 
@@ -112,7 +117,8 @@ def test_every_group_passes_through_the_checkpoint(settings: ModelSettings, seed
 
         return run
 
-    found = atomic_output(module, graph, positions, Execution(group=2, checkpoint=counted))
+    bins = planned(Execution(group=2, most_bins=3, checkpoint=counted), graph)
+    found = atomic_output(module, graph, positions, bins)
     np.testing.assert_allclose(found, atomic_output(module, graph, positions), rtol=1e-11)
     blocks = 2 if settings.descriptor.repinit.use_three_body else 1
     assert len(calls) == 3 * (blocks + 1 + settings.descriptor.repformer.nlayers)

@@ -19,11 +19,11 @@ from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.neighbors import ROUNDING
 from dpmodel.data.structure import Structure
 from dpmodel.dpa2 import pieces
+from dpmodel.execution import REMEMBERED
 from dpmodel.graph import Graph, Selection
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.model import Model
 from dpmodel.model.predict import edge_vectors
-from dpmodel_torch.engine import REMEMBERED
 from dpmodel_torch.model import Module, tensors
 from dpmodel_torch.torchscript.pieces import End, Layer, Start, layers_of, traced
 
