@@ -31,8 +31,8 @@ from dpmodel.prediction import HeatFlux, Prediction, expect_finite, of_frame
 from dpmodel.xp import Array, map_arrays
 
 if TYPE_CHECKING:
-    from dpmodel.memory import Memory
     from dpmodel.domains import Domains, Halo
+    from dpmodel.memory import Memory
     from dpmodel.statistics.rigidity import Rigidity
 
 KINETIC = 103.6426965  # eV in a g/mol (angstrom/fs)^2
