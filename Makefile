@@ -1,5 +1,6 @@
 # make test     ruff, mypy and the whole test suite          make demo    examples/water on every backend
 # make lint     ruff and mypy only                           make demo BACKENDS=numpy    without any framework
+# make bench    times and memory, docs/performance.md       make bench DEEPMD=/path/to/python   DeePMD-kit beside them
 # make docs     the documentation in site/                   make clean   remove what the others made, but for .venv
 #
 # Needs Python 3.11 or newer (make PYTHON=python3.12 ...) with venv and pip. Everything is installed into .venv.
@@ -8,6 +9,8 @@ PYTHON ?= python3
 BACKENDS ?= numpy torch jax paddle
 WORKERS ?= 2
 PYTEST_ARGS ?=
+DEEPMD ?=
+BENCH_ARGS ?= --backends torch,jax,paddle,numpy
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +24,7 @@ FOR_TESTS := $(STAMPS)/test,all
 FOR_DOCS := $(STAMPS)/docs
 FOR_DEMO := $(STAMPS)/$(subst $(space),$(comma),$(strip $(BACKENDS)))
 
-.PHONY: test lint demo docs clean
+.PHONY: test lint demo bench docs clean
 
 # pytest runs last: its summary closes the output. One thread per worker, or they fight for the cores.
 test: lint
@@ -34,6 +37,9 @@ lint: $(FOR_TESTS)
 
 demo: $(FOR_DEMO)
 	$(BIN)/python examples/water/demo.py --backends $(BACKENDS)
+
+bench: $(FOR_TESTS)
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS) $(if $(DEEPMD),--deepmd $(DEEPMD)) --write docs/performance.md
 
 docs: $(FOR_DOCS)
 	$(BIN)/mkdocs build --strict

@@ -6,6 +6,8 @@ A backend is a package with an object of type ``Backend``, announced under the e
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from logging import getLogger
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -152,8 +154,17 @@ def installed() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
+FASTEST = ("torch", "jax", "numpy")  # by docs/performance.md; JAX takes longer to begin, Paddle to compute
+
+
+def fastest() -> str:
+    """The fastest of the backends that announce themselves and whose frameworks are there."""
+    there = [name for name in FASTEST if name in installed() and (name == "numpy" or find_spec(name))]
+    return there[0] if there else "numpy"
+
+
 def backend(name: str) -> Backend:
-    """The backend called ``name``.
+    """The backend called ``name``; "auto": the fastest that is installed, which the logger "dpmodel" tells.
 
     Raises
     ------
@@ -161,6 +172,9 @@ def backend(name: str) -> Backend:
         If there is none of that name, or its framework is not installed.
     """
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name == "auto":
+        name = fastest()
+        getLogger("dpmodel").info("backend: %s, the fastest that is installed", name)
     if name not in found:
         raise BackendError(f"there is no backend {name!r}; known are {', '.join(sorted(found)) or 'none'}")
     try:

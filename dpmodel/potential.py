@@ -46,7 +46,8 @@ def load(
     path : path
         The file.
     backend : str
-        "numpy", "torch", "jax", "paddle", or any that is installed under the entry points ``dpmodel.backends``.
+        "numpy", "torch", "jax", "paddle", or any that is installed under the entry points ``dpmodel.backends``; "auto":
+        the fastest of those whose frameworks are there, which the logger "dpmodel" tells.
     head : str, optional
         Which of several models in a multi-task file.
     precision : str, optional

@@ -30,7 +30,9 @@ Uncertainty = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the file if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-Backend = Annotated[str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, or any other installed.")]
+Backend = Annotated[
+    str, typer.Option("--backend", "-b", help="numpy, torch, jax, paddle, any other installed, or auto.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda:0, ...; the backend's default if not given.")]
 Precision = Annotated[
     Literal["float64", "float32"] | None, typer.Option("--precision", help="The file's if not given.")

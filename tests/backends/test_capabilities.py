@@ -48,3 +48,13 @@ def test_functions_are_recomputed_where_it_is_said(engine: Engine) -> None:
 @pytest.mark.needs("gpu")
 def test_a_gpu_is_used_where_it_is_said(engine: Engine) -> None:
     assert backend(engine.name).engine("cuda").device != "cpu"
+
+
+@pytest.mark.parametrize(("frameworks", "taken"), [("torch jax", "torch"), ("jax", "jax"), ("", "numpy")])
+def test_auto_is_the_fastest_that_is_there(
+    frameworks: str, taken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dpmodel.backend.find_spec", lambda name: name in frameworks.split() or None)
+    with caplog.at_level("INFO", logger="dpmodel"):
+        assert backend("auto").name == taken
+    assert caplog.messages == [f"backend: {taken}, the fastest that is installed"]
