@@ -51,6 +51,16 @@ PER_FRAME = ("energy", "virial", "energy_uncertainty")
 FIELDS = tuple(f.name for f in fields(Prediction) if f.name != "outputs")
 
 
+def stress_of(virial: Array, cell: Array) -> Array | None:
+    """(..., 3, 3) eV/angstrom^3, negative under compression, of virials (..., 3, 3); None for a cell without a volume.
+
+    The virial of an atom is made symmetric.
+    """
+    if np.linalg.matrix_rank(cell) < 3:
+        return None
+    return -0.5 * (virial + np.swapaxes(virial, -1, -2)) / abs(np.linalg.det(cell))
+
+
 class NotFinite(NamedTuple):
     """A number of a prediction that is infinite or NaN: the quantity, and the atom to blame for it."""
 

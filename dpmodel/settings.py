@@ -308,16 +308,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Names of other numbers, or whose parts begin with other letters, are of another kind: "dpa3" is no typo for "dpa2".
     """
     spelt = {one.lower(): one for one in known if _are_akin(name.lower(), one.lower())}
-    near = get_close_matches(name.lower(), spelt, n=1, cutoff=0.75)
+    near = [one for one in spelt if _letters(one) == _letters(name.lower())]
+    near = near or get_close_matches(name.lower(), spelt, n=1, cutoff=0.75)
     return f"; did you mean {spelt[near[0]]!r}?" if near else ""
 
 
+def _letters(name: str) -> str:
+    return re.sub(r"[\W\d_]", "", name)
+
+
 def _are_akin(a: str, b: str) -> bool:
-    if re.sub(r"\W|_", "", a) == re.sub(r"\W|_", "", b):
-        return True
-    initials, others = (re.findall(r"(?<![a-z])[a-z]", name) for name in (a, b))
-    digits = (sorted(re.findall(r"\d", name)) for name in (a, b))
-    return initials == others[: len(initials)] and len(set(map(tuple, digits))) == 1
+    digits, others = (sorted(re.findall(r"\d", name)) for name in (a, b))
+    if digits and others and digits != others:
+        return False
+    initials, first = (re.findall(r"(?<![a-z])[a-z]", name) for name in (a, b))
+    return _letters(a) == _letters(b) or initials == first[: len(initials)]
 
 
 def by_path(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from dpmodel.data.xyz import Atoms, xyz_text
 from dpmodel.errors import InputError
 from dpmodel.io.files import replacing
 from dpmodel.potential import Potential, load
-from dpmodel.prediction import Prediction
+from dpmodel.prediction import Prediction, stress_of
 
 VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy
 GPA = 160.21766208  # of an eV/angstrom^3
@@ -32,8 +32,11 @@ def main(
     model: Model,
     structure: Annotated[Path, typer.Argument(help="Extended XYZ; with ASE anything it reads.")],
     index: Index = ":",
+    form: Annotated[
+        str | None, typer.Option("--format", help="ASE's name of the file's format, if the file does not show it.")
+    ] = None,
     head: Head = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="extxyz file; - for standard output.")] = "-",
+    output: Annotated[str, typer.Option("--output", "-o", help="File .xyz or .extxyz; - for standard output.")] = "-",
     uncertainty: Uncertainty = False,
     strict: Annotated[bool, typer.Option(help="Refuse atoms with more neighbors than the model keeps.")] = False,
     backend: Backend = "numpy",
@@ -41,15 +44,23 @@ def main(
     precision: Precision = None,
     trust: Trust = False,
 ) -> None:
+    if output != "-" and not output.lower().endswith((".xyz", ".extxyz")):
+        raise InputError(f"{output}: results are written as extended XYZ: expected a name ending in .xyz or .extxyz")
     potential = load(model, backend, head=head, device=device, precision=precision, strict=strict, trusted=trust)
-    evaluate_file(potential, structure, output, index, told, uncertainty)
+    evaluate_file(potential, structure, output, index, told, uncertainty, form)
 
 
 def evaluate_file(
-    potential: Potential, structure: Path, output: str, index: str, told: Console, uncertainty: bool = False
+    potential: Potential,
+    structure: Path,
+    output: str,
+    index: str,
+    told: Console,
+    uncertainty: bool = False,
+    form: str | None = None,
 ) -> None:
     """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
-    frames = read_structures(structure, index)
+    frames = read_structures(structure, index, form)
     given = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
     try:
         predictions = potential.evaluate_many(given, uncertainty=uncertainty)
@@ -87,9 +98,8 @@ def with_results(atoms: Any, p: Prediction) -> Any:
     if p.energy is None or p.atom_energy is None or p.forces is None or p.virial is None:
         return done
     results: dict[str, Any] = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
-    if all(atoms.pbc):
-        virial = 0.5 * (p.virial[0] + p.virial[0].T)
-        stress = -virial / atoms.get_volume()
+    stress = stress_of(p.virial[0], atoms.cell.array)
+    if stress is not None:
         results["stress"] = stress if isinstance(done, Atoms) else stress.ravel()[VOIGT]
     if p.energy_uncertainty is not None and p.atom_uncertainty is not None:
         done.info["energy_uncertainty"] = float(p.energy_uncertainty[0])

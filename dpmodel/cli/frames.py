@@ -44,8 +44,9 @@ def read_frames(paths: Sequence[Path], potential: Potential | None = None, index
             yield Frames(path, names, given)
 
 
-def read_structures(path: Path, index: str = ":") -> list[Any]:
-    """The ``ase.Atoms`` in a file; without ASE, those of ``data.xyz`` in extended XYZ.
+def read_structures(path: Path, index: str = ":", form: str | None = None) -> list[Any]:
+    """The ``ase.Atoms`` in a file, of ASE's format ``form`` or the one that ASE sees; without ASE, those of
+    ``data.xyz`` in extended XYZ.
 
     InputError if it cannot be read, BackendError if it needs ASE.
     """
@@ -55,13 +56,14 @@ def read_structures(path: Path, index: str = ":") -> list[Any]:
         return _without_ase(path, index)
     import ase.io
 
+    hint = "" if form else "; if ASE took it for another format, name its format: --format lammps-data, vasp, ..."
     try:
-        frames = ase.io.read(path, index=index)
+        frames = ase.io.read(path, index=index, format=form)
     except Exception as error:  # ASE's readers raise whatever they meet
-        raise InputError(f"{path}: ASE cannot read structures {index!r} from it ({error})") from error
+        raise InputError(f"{path}: ASE cannot read structures {index!r} from it ({error}){hint}") from error
     frames = frames if isinstance(frames, list) else [frames]
     if not frames:
-        raise InputError(f"{path}: there are no structures {index!r} in it")
+        raise InputError(f"{path}: there are no structures {index!r} in it{hint}")
     return frames
 
 

@@ -26,7 +26,7 @@ from dpmodel.engines.warn_once import WarnOnce
 from dpmodel.errors import InputError
 from dpmodel.evaluator import Wants
 from dpmodel.potential import Potential, load
-from dpmodel.prediction import HeatFlux, Prediction
+from dpmodel.prediction import HeatFlux, Prediction, stress_of
 
 Source = str | PathLike[str] | Potential
 
@@ -212,16 +212,11 @@ def results(p: Prediction, atoms: Any) -> dict[str, Any]:
     if p.energy_uncertainty is not None and p.atom_uncertainty is not None:
         found["energy_uncertainty"] = float(p.energy_uncertainty[0])
         found["atom_uncertainty"] = p.atom_uncertainty[0]
-    if atoms.cell.rank == 3 and p.virial is not None:
-        found["stress"] = _stress(p.virial[0], atoms.get_volume())
-        if p.atom_virial is not None:
-            found["stresses"] = _stress(p.atom_virial[0], atoms.get_volume())
+    for name, virial in (("stress", p.virial), ("stresses", p.atom_virial)):
+        stress = None if virial is None else stress_of(virial[0], atoms.cell.array)
+        if stress is not None:
+            found[name] = full_3x3_to_voigt_6_stress(stress)
     return found
-
-
-def _stress(virial: np.ndarray, volume: float) -> np.ndarray:
-    """(..., 3, 3) eV to (..., 6) eV/angstrom^3 in ASE's order; the virial of an atom is made symmetric."""
-    return full_3x3_to_voigt_6_stress(-0.5 * (virial + np.swapaxes(virial, -1, -2)) / volume)
 
 
 def deviation(predictions: Sequence[Prediction]) -> dict[str, float]:

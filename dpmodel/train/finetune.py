@@ -1,5 +1,6 @@
 """Fine-tuning: a pretrained model, of other types perhaps, made ready for new data (specification/training.md 8)."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -36,6 +37,13 @@ def choose(script: Script, models: Mapping[str, ModelFile], branch: str | None, 
 
 def _single(models: Mapping[str, ModelFile], wanted: str, path: str) -> Choice:
     first, several = next(iter(models)), len(models) > 1 or SINGLE not in models
+    if several and not wanted:
+        names = ", ".join(models)
+        warnings.warn(
+            f"{path} has the heads {names}: none is taken and the fitting net starts anew; choose one with "
+            f"--model-branch ({RANDOM}: this is meant)",
+            stacklevel=2,
+        )
     if wanted == RANDOM or (several and not wanted):
         return Choice(first, head=False, refit=False)
     return Choice(find_branch(models, wanted or SINGLE, path), head=True, refit=True)
@@ -67,6 +75,13 @@ def adopted(settings: ModelSettings, file: ModelFile, head: bool) -> ModelSettin
 
 def adapted(fresh: ModelFile, file: ModelFile, head: bool, path: str) -> ModelFile:
     """``fresh``, made for the new data, with the parameters of ``file`` (without ``head``: of its descriptor alone)."""
+    new = [name for name in fresh.settings.type_map if name not in file.settings.type_map]
+    if new:
+        warnings.warn(
+            f"{path} does not know {', '.join(new)}, only {', '.join(file.settings.type_map)}: what belongs to the new "
+            "types starts anew and has to be learned from the data",
+            stacklevel=2,
+        )
     made = model_file(transplanted(fresh, file, head=head, path=path), fresh.settings, None)
     return replace(made, min_pair_distance=fresh.min_pair_distance)
 

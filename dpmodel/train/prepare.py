@@ -107,6 +107,8 @@ def _read(
     """A run that goes on, or a new one from the arrays of a file."""
     file = latest(origin.restart or origin.init_model or "")
     found, path = read(file), str(file)
+    for model in found.models.values():
+        trainable(model, path)
     if origin.use_pretrain_script:
         theirs = {name: matching(found.models, name, path) for name in script.tasks}
         tasks = {n: replace(t, model=adopted(t.model, theirs[n], head=True)) for n, t in script.tasks.items()}

@@ -1,5 +1,6 @@
 """The command line: eval, show, and what it says about bad input."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,13 @@ from ase.build import molecule
 import dpmodel
 from command_line import Command
 from dpmodel.data.samples import example
-from dpmodel.module import arrays
+from dpmodel.engines.ase import DPCalculator
+from dpmodel.errors import InputError
+from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.model import write_model
+from dpmodel.module import Rebuilder, arrays, state
+from dpmodel.potential import Potential
+from small_water import MODEL
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 TRAINED = REFERENCE / "trained"
@@ -101,6 +108,58 @@ def test_some_frames_on_another_backend(tmp_path: Path, command: Command) -> Non
     found, given = ase.io.read(tmp_path / "out.xyz", ":"), ase.io.read(tmp_path / "in.xyz", "1:3")
     for atoms, source in zip(found, given, strict=True):
         check(atoms, source)
+
+
+def test_the_stress_of_a_slab_is_that_of_the_calculator(tmp_path: Path, command: Command) -> None:
+    slab = trajectory()[-1]
+    ase.io.write(tmp_path / "in.xyz", slab)
+    assert command("eval", WATER, tmp_path / "in.xyz", "-o", tmp_path / "out.xyz").code == 0
+    slab.calc = DPCalculator(WATER)
+    np.testing.assert_allclose(read(tmp_path / "out.xyz").get_stress(), slab.get_stress(), rtol=0, atol=6e-9)
+    assert np.abs(slab.get_stress()).max() > 1e-4
+
+
+def test_names_and_formats_of_files(tmp_path: Path, command: Command) -> None:
+    """A name that promises another format is refused at once; a format that ASE does not see can be named."""
+    ase.io.write(tmp_path / "in.xyz", molecule("H2O"))
+    line = command.refuses("eval", WATER, tmp_path / "in.xyz", "-o", tmp_path / "out.traj")
+    assert "expected a name ending in .xyz or .extxyz" in line
+    assert not (tmp_path / "out.traj").exists()
+    ase.io.write(tmp_path / "w.data", liquid(), format="lammps-data", masses=True)
+    line = command.refuses("eval", WATER, tmp_path / "w.data")
+    assert "--format lammps-data" in line
+    result = command("eval", WATER, tmp_path / "w.data", "--format", "lammps-data", "-o", tmp_path / "out.xyz")
+    assert result.code == 0, result.err
+    assert abs(read(tmp_path / "out.xyz").get_potential_energy() - expected(liquid()).energy[0]) < 1e-6
+
+
+def test_one_atomic_parameter_in_a_file(tmp_path: Path, command: Command) -> None:
+    """A column of extended XYZ has no axis of one number."""
+    potential = dpmodel.create(MODEL | {"fitting_net": {"neuron": [6], "numb_aparam": 1}})
+    potential.save(tmp_path / "a.dp")
+    atoms = molecule("H2O")
+    atoms.arrays["aparam"] = np.array([0.3, -0.2, 0.7])
+    ase.io.write(tmp_path / "in.xyz", atoms)
+    result = command("eval", tmp_path / "a.dp", tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
+    assert result.code == 0, result.err
+    right = potential.evaluate(atoms.positions, [0, 1, 1], aparam=atoms.arrays["aparam"][:, None]).energy
+    other = potential.evaluate(atoms.positions, [0, 1, 1], aparam=np.zeros((3, 1))).energy
+    assert abs(read(tmp_path / "out.xyz").get_potential_energy() - right[0]) < 1e-6 < 1e-4 < abs(right[0] - other[0])
+
+
+def test_numbers_that_are_not_finite(tmp_path: Path, command: Command) -> None:
+    """The command and the calculator name frame and atom."""
+    potential = dpmodel.load(WATER)
+    arrays_ = {**state(potential.file.model), "out_bias": np.array([[1e308], [1e308]])}
+    spoilt = Potential(ModelFile(potential.settings, Rebuilder(potential.file.model)(arrays_)), potential.engine)
+    write_model(tmp_path / "a.dp", spoilt.file)
+    ase.io.write(tmp_path / "in.xyz", molecule("H2O"))
+    line = command.refuses("eval", tmp_path / "a.dp", tmp_path / "in.xyz")
+    assert re.search(r"in.xyz: frame 0, atom \d: the energy is not a finite number", line)
+    atoms = molecule("H2O")
+    atoms.calc = DPCalculator(tmp_path / "a.dp")
+    with pytest.raises(InputError, match=r"frame 0, atom \d: the energy is not a finite number"):
+        atoms.get_forces()
 
 
 def test_single_precision(tmp_path: Path, command: Command) -> None:

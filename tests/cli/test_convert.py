@@ -148,7 +148,7 @@ def test_a_model_that_gives_no_numbers(command: Command, tmp_path: Path) -> None
     last = "fitting.network.layers.3.weight"
     values = state(file.model) | {last: np.full_like(state(file.model)[last], 1e308)}
     write_model(tmp_path / "huge.dp", ModelFile(file.settings, Rebuilder(file.model)(values)))
-    assert "that are NaN or infinite" in command.refuses("convert", tmp_path / "huge.dp", tmp_path / "a.yaml")
+    assert "is not a finite number" in command.refuses("convert", tmp_path / "huge.dp", tmp_path / "a.yaml")
     assert "finite numbers" in command.refuses(
         "convert", tmp_path / "huge.dp", tmp_path / "a.yaml", "--precision", "float32"
     )
