@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ def open_program(path: str | PathLike[str], device: str | None = None) -> tuple[
         with damaged(path, f"program for {record.form}"):
             return record, exporter.read(Path(fspath(path)), record, device)
     except FileError as error:
-        here, wrote = exporter.versions(), record.versions
+        here, wrote = {"dpmodel": version("dpmodel"), **exporter.versions()}, record.versions
         other = [f"{name} {wrote[name]} (here: {here.get(name)})" for name in wrote if wrote[name] != here.get(name)]
         extra = f"; written with {', '.join(other)}" if other else ""
         raise FileError(f"{error}{extra}") from None

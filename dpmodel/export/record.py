@@ -1,6 +1,7 @@
 """What an exported file says of itself: how to ask it, and a structure with the numbers that it must give.
 
-Every exported file is a zip archive; the record is its member ``dpmodel.json``, and reading it runs nothing.
+Every exported file is a zip archive; the record is its member ``dpmodel.json``, in PyTorch's archives among the extra
+files, and reading it runs nothing.
 """
 
 import json
@@ -99,9 +100,15 @@ def as_json(record: Record) -> str:
 
 
 def add_record(path: str | PathLike[str], record: Record) -> None:
-    """Put ``record`` into the archive at ``path``."""
+    """Put ``record`` into the archive at ``path``, where PyTorch has extra files if it is one of PyTorch's."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(MEMBER, as_json(record))
+        roots = {name.partition("/")[0] for name in archive.namelist() if "/" in name}
+        archive.writestr(f"{roots.pop()}/extra/{MEMBER}" if len(roots) == 1 else MEMBER, as_json(record))
+
+
+def _member(archive: zipfile.ZipFile) -> str | None:
+    """The name of the record, if there is one."""
+    return next((name for name in archive.namelist() if name == MEMBER or name.endswith(f"/extra/{MEMBER}")), None)
 
 
 def has_record(path: str | PathLike[str]) -> bool:
@@ -109,7 +116,7 @@ def has_record(path: str | PathLike[str]) -> bool:
     sniff(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return MEMBER in archive.namelist()
+            return _member(archive) is not None
     except (zipfile.BadZipFile, OSError):
         return False
 
@@ -118,9 +125,10 @@ def read_record(path: str | PathLike[str]) -> Record:
     """What an exported file says of itself; nothing is run.  Raises FileError for one that is damaged or too new."""
     name = fspath(path)
     with damaged(name, "exported file"), zipfile.ZipFile(name) as archive:
-        if archive.getinfo(MEMBER).file_size > LARGEST:
+        member = _member(archive) or MEMBER
+        if archive.getinfo(member).file_size > LARGEST:
             raise ValueError(f"{MEMBER} is larger than {LARGEST} bytes")
-        tree = json.loads(archive.read(MEMBER))
+        tree = json.loads(archive.read(member))
         layout = tree["dpmodel_export"]
     if layout != LAYOUT:
         written = tree.get("versions", {}).get("dpmodel", "another version")

@@ -9,7 +9,8 @@ from vesin import NeighborList
 
 def read_record(path):
     """What an exported file says of itself."""
-    return json.loads(zipfile.ZipFile(path).read("dpmodel.json"))
+    archive = zipfile.ZipFile(path)
+    return json.loads(archive.read(next(name for name in archive.namelist() if name.endswith("dpmodel.json"))))
 
 
 def arguments(record, positions, types, cell):

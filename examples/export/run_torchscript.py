@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 path = sys.argv[1]
-record = json.loads(zipfile.ZipFile(path).read("dpmodel.json"))
+archive = zipfile.ZipFile(path)
+record = json.loads(archive.read(next(name for name in archive.namelist() if name.endswith("dpmodel.json"))))
 signature = "(" + ", ".join(f"Tensor {name}" for name in "abcdefghi") + ") -> Tensor[]"
 torch.library.define("deepmd::border_op", signature)  # between MPI ranks; one process needs none
 program = torch.jit.load(path)
