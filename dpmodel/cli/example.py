@@ -23,7 +23,7 @@ cd {folder}
 dpmodel show water.dp
 dpmodel eval water.dp water.xyz
 dpmodel test water.dp -s data/valid_16
-dpmodel train input.json --check"""
+dpmodel data check data"""
 
 
 def main(

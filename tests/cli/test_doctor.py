@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,5 +109,28 @@ def test_a_script_without_a_model(command: Command, folder: Path) -> None:
     assert "there is no 'pair_style dpmodel model.dp'" in lines(command, 1, "in.bad")[0]
 
 
+def test_a_script_where_there_is_no_lammps(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "has_lammps", lambda: False)
+    assert any("LAMMPS or MPI is not installed" in line for line in lines(command, 1, "water.dp", "in.water"))
+
+
 def test_files_that_are_not_there(command: Command) -> None:
     assert lines(command, 1, "none.dp") == ["fail none.dp: there is no such file"]
+
+
+def test_without_lammps_and_mpi(folder: Path) -> None:
+    """A script is judged where LAMMPS is not installed."""
+    code = """
+import sys
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in {"lammps", "mpi4py", "ase"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse)
+from dpmodel.engines.lammps.preflight import refusals
+from pathlib import Path
+print(list(refusals(Path("in.water"), ["O", "H"])))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.stdout == "[]\n", result.stderr

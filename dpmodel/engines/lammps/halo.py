@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from dpmodel.errors import DpmodelError
 from dpmodel.xp import Array
@@ -66,6 +65,8 @@ class Halo:
     def _travel(self, sent: Array, to: Array, received: Array) -> Array:
         """Rows to and from every process, ``to`` and ``received`` (size,) of them."""
         result = np.empty((received.sum(), *sent.shape[1:]), sent.dtype)
+        from mpi4py import MPI  # here: tables of LAMMPS' styles are read where there is no MPI
+
         row = MPI.BYTE.Create_contiguous(sent.dtype.itemsize * int(np.prod(sent.shape[1:]))).Commit()
         try:
             self.comm.Alltoallv(
