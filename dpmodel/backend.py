@@ -5,6 +5,7 @@ A backend is a package with an object of type ``Backend``, announced under the e
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from logging import getLogger
@@ -120,12 +121,14 @@ def linear_exchange(outside: Callable[..., Array], forward: Transfer, adjoint: T
     ``outside(function, x, count)`` is ``function(x, count)`` of an array of the library, computed by NumPy.
     """
 
-    def exchange(x: Array, count: int) -> Array:
-        rows = shape(x)[0]
-        back = linear_exchange(outside, adjoint, forward)
-        return with_adjoint(lambda x: outside(forward, x, count), lambda _, slope, x: (back(slope, rows),))(x)
+    @lru_cache(maxsize=16)  # made once for a neighbor list: Paddle never lets go of a derivative's functions
+    def linear(is_adjoint: bool, rows: int, count: int) -> Callable[..., Array]:
+        return with_adjoint(
+            lambda x: outside(adjoint if is_adjoint else forward, x, count),
+            lambda _, slope, x: (linear(not is_adjoint, count, rows)(slope),),
+        )
 
-    return exchange
+    return lambda x, count: linear(False, shape(x)[0], count)(x)
 
 
 class Backend(Protocol):
