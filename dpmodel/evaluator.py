@@ -154,21 +154,37 @@ class Evaluator:
 
     def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
         """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
-        from dpmodel.data.images import explicit_images
-        from dpmodel.model.heat_flux import heat_flux
-
         atom_energy, fluxes, done = [], [], 0
         for batch in _batches(frames, BATCH):
             graph, speeds = build_graph(batch, self.selection, first_frame=done), velocities[done : done + len(batch)]
             done += len(batch)
-            images, positions, owner = explicit_images(graph, flat_positions(batch), self.selection)
-            speeds = speeds.reshape(-1, 3)
-            speeds = np.concatenate([speeds, np.zeros((len(owner) - len(speeds), 3))])
-            fluxes.append(self._differentiated(heat_flux, images, positions, speeds, owner))
+            fluxes.append(self.virial_heat_flux(graph, flat_positions(batch), speeds.reshape(-1, 3)))
             atom_energy.append(self.atomic_output(graph, flat_positions(batch))[:, 0])
         energy = np.concatenate(atom_energy).reshape(masses.shape)
         energy = energy + 0.5 * KINETIC * masses * (velocities**2).sum(axis=-1)
         return HeatFlux(np.concatenate(fluxes), (energy[..., None] * velocities).sum(axis=1))
+
+    def virial_heat_flux(
+        self, graph: Graph, positions: np.ndarray, velocities: np.ndarray, halo: "Halo | None" = None
+    ) -> np.ndarray:
+        """What the interactions carry, (nf, 3) eV angstrom per unit of time of ``velocities`` (N, 3), of the centers.
+
+        With ``halo``, the part of a process: all have to call this together, and nothing may be compiled, so that all
+        meet in the same order.
+        """
+        from dpmodel.data.images import explicit_images
+        from dpmodel.model.heat_flux import heat_flux
+
+        images, moved, owner = explicit_images(graph, positions, self.selection)
+        if halo is None:
+            speeds = np.concatenate([velocities, np.zeros((len(owner) - len(velocities), 3))])
+            return self._differentiated(heat_flux, images, moved, speeds, owner)
+        domains, count = self._domains, len(positions)
+        execution = Execution(
+            exchange=lambda x, _: domains.exchange(x, count)
+        )  # no groups: processes have equal graphs
+        with domains.through(halo):
+            return self._call(heat_flux, execution, (self.engine.grad_and_aux,), images, (moved, velocities, owner))
 
     def atomic_output(self, graph: Graph, positions: np.ndarray) -> np.ndarray:
         """(N, ...) the output of every center, without derivatives."""

@@ -34,7 +34,8 @@ def heat_flux(
     """The double sum above for every frame, (nf, 3) eV angstrom per unit of time of ``velocities`` (N, 3).
 
     Every image that is a neighbor is an atom of ``graph`` and of ``positions`` (A, 3), angstrom, after the centers;
-    image ``a`` is one of atom ``owner[a]``, a row of what ``execution.exchange`` returns (A,).
+    image ``a`` is one of atom ``owner[a]``, a row of what ``execution.exchange`` returns, an atom of another process
+    perhaps; of ``velocities`` the rows of the centers count.
     """
     execution, n = execution or Execution(), shape(graph.neighbors)[0]
 
@@ -43,7 +44,7 @@ def heat_flux(
         return gather(execution.exchange(x, n), owner)
 
     xp = namespace(positions)
-    speed, shift = images(velocities), positions - images(positions[:n, ...])
+    speed, shift = images(velocities[:n, ...]), positions - images(positions[:n, ...])
     frame = xp.astype(images(xp.astype(graph.frame, positions.dtype)[:, None])[:, 0], graph.frame.dtype)
 
     def energies(x: Array, lag: Array | None = None, rates: tuple[Array, ...] = ()) -> tuple[Array, ...]:

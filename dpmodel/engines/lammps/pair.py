@@ -32,6 +32,8 @@ from dpmodel.data.neighbors import ROUNDING, find_pairs
 from dpmodel.data.structure import unknown_element
 from dpmodel.engines.lammps.deviation import DeviationFile
 from dpmodel.engines.lammps.domain import Atoms, Domain, Topology, domain, graph_of, topology
+from dpmodel.engines.lammps.heat_flux import heat_flux
+from dpmodel.engines.lammps.heat_flux_style import heat_flux_style
 from dpmodel.engines.lammps.library import (
     Lammps,
     abort,
@@ -47,6 +49,7 @@ from dpmodel.engines.lammps.plugin import STYLE, PairObject, library
 from dpmodel.engines.lammps.styles import expect_answers, foreign_masses
 from dpmodel.engines.warn_once import WarnOnce
 from dpmodel.errors import DpmodelError, HeadError, InputError
+from dpmodel.graph import Graph
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
 from dpmodel.xp import Array
@@ -129,6 +132,7 @@ class Host:
         self.error: BaseException | None = None
         end_with_launcher(self.comm)
         library(lmp).register(lmp, self)
+        heat_flux_style(lmp).register(lmp, self)
         for name in RUNNING:
             setattr(lmp, name, self._raising(MethodType(getattr(type(lmp), name), lmp)))
 
@@ -136,6 +140,16 @@ class Host:
         """The pair style that LAMMPS gets with ``pair_style``."""
         self.pairs.append(Pair(self, target, is_second=bool(self.pairs)))
         return self.pairs[-1]
+
+    def heat_flux(self) -> Array:
+        """(6,) for ``compute dpmodel/heat/flux``, in LAMMPS' units; zeros after an error."""
+        if self.error is None:
+            try:
+                return heat_flux(self.pairs)
+            except BaseException as error:  # noqa: BLE001  as in a step
+                self.stop(self.lmp.extract_global("ntimestep"), error)
+        self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
+        return np.zeros(6)
 
     def agreed(self, function: Callable[[], None]) -> None:
         """``function()`` on all processes, none of which goes on if one of them meets an error."""
@@ -200,6 +214,7 @@ class Pair:
         self.elements: list[str | None] = []
         self.deviation: DeviationFile | None = None
         self.cutoff = 0.0
+        self.atom_energy: Array | None = None  # (n,) eV, of the atoms of this process in the latest step
         self._topology: Topology | None = None
         self._list = (0, 0.0)
         self._once, self._has_warned = WarnOnce(), False
@@ -219,7 +234,7 @@ class Pair:
         return self.cutoff / self.length_unit
 
     def setup(self) -> None:
-        self._topology = None
+        self._topology = self.atom_energy = None
 
     def compute(self, eflag: int, vflag: int) -> None:
         if self.host.error is not None:  # a script goes on to its next run
@@ -275,7 +290,7 @@ class Pair:
     def _compute(self, step: int, eflag: int, vflag: int) -> None:
         """Forces on the atoms of this process, energy and virial, in LAMMPS' units."""
         n_local = self.lmp.extract_setting("nlocal")
-        here = self._domain(n_local)
+        here = self.domain(n_local)
         several = self.deviation is not None and len(self.potentials) > 1 and self.deviation.due(step)
         results = [
             self._evaluate(here, m, bool(vflag & ATOM_VIRIAL)) for m in range(len(self.potentials) if several else 1)
@@ -288,9 +303,10 @@ class Pair:
         if n_local:
             f = self.lmp.numpy.extract_atom("f")[:n_local]
             f += results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
+        self.atom_energy = results[0].atom_energy[:n_local]
         self._report(results[0], n_local, eflag, vflag)
 
-    def _domain(self, n_local: int) -> Domain:
+    def domain(self, n_local: int) -> Domain:
         """The atoms now; who has them and who sees whom is found anew only when LAMMPS has made a neighbor list."""
         now = atoms(self.lmp, n_local, self.length_unit)
         age, builds = self.lmp.extract_setting("neigh_ago"), self.lmp.get_thermo("nbuild")  # the same on all processes
@@ -318,11 +334,15 @@ class Pair:
                 "exclude'; DPA-2 needs them all"
             )
 
+    def graph(self, here: Domain, m: int) -> Graph:
+        """What model ``m`` sees of a domain."""
+        potential = self.potentials[m]
+        with self._once():
+            return graph_of(here, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
+
     def _evaluate(self, here: Domain, m: int, atom_virial: bool) -> EnergyForces:
         """Of model ``m``: forces and, if wanted, atomic virials complete, energy and virial of this process alone."""
-        potential, halo = self.potentials[m], here.halo
-        with self._once():
-            graph = graph_of(here, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])
+        potential, graph, halo = self.potentials[m], self.graph(here, m), here.halo
         result = potential.evaluator.evaluate_domain(graph, here.positions, halo=halo)
         columns = [result.forces, result.atom_virial.reshape(-1, 9)] if atom_virial else [result.forces]
         complete = halo.adjoint(np.concatenate(columns, axis=1), here.n)

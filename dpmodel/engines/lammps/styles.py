@@ -12,8 +12,8 @@ from dpmodel.errors import InputError
 Outcome = Literal["works", "refused", "refused by LAMMPS", "for other pair styles"]
 
 HEAT = (
-    "the heat flux of a message-passing model is no sum over atoms of a stress times a velocity. Python's "
-    "Potential.heat_flux gives the exact one, for the frames of a dump; compute stress/atom gives the stress of atoms"
+    "the heat flux of a message-passing model is no sum over atoms of a stress times a velocity: compute "
+    "dpmodel/heat/flux is the exact one, with the same six numbers; compute stress/atom gives the stress of atoms"
 )
 PAIRWISE = "forces and energies of a many-body model are no sums over pairs"
 CHUNKS = f"{PAIRWISE}: use compute stress/atom with compute chunk/atom"
