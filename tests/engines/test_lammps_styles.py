@@ -43,7 +43,7 @@ def neutral_styles() -> dict[str, set[str]]:
 @pytest.mark.parametrize("category", ["command", "integrate", "minimize", "fix", "compute"])
 def test_every_style_of_lammps_is_in_one_of_the_tables(category: str) -> None:
     """A style that a new LAMMPS brings has to be put into ``ROWS`` or into the list, as ``lammps_asks`` finds it."""
-    styles = set(lammps_with(BOX).available_styles(category))
+    styles = set(attached().available_styles(category))
     table = {style for row in ROWS if row.category == CATEGORIES.get(category, category) for style in row.styles}
     neutral = neutral_styles()[category]
     assert not table & neutral

@@ -39,6 +39,9 @@ class _Style:
             self._vector, self._destroy = (function_of(lib, symbol, None, OBJECT) for symbol in (VECTOR, DESTROY))
             self._new = function_of(lib, "_Znwm", OBJECT, ctypes.c_size_t)
             self._plugin, self._restore = (function_of(lib, *USED[name]) for name in ("register", "restore"))
+            self._numbers = lib["lammps_extract_compute"]  # a function object of its own
+            self._numbers.restype = ctypes.POINTER(ctypes.c_double)
+            self._numbers.argtypes = [OBJECT, ctypes.c_char_p, INT, INT]
             first = ctypes.addressof(ctypes.c_char.in_dll(lib, f"_ZTVN9LAMMPS_NS{CLASS}E"))
             old = {symbol: address_of(lib[NAMESPACE + symbol]) for symbol in (VECTOR, SCALAR, DESTROY)}
         except (AttributeError, ValueError) as error:
@@ -61,13 +64,15 @@ class _Style:
             self._restore(lmp.lmp, False)
 
     def _create(self, handle: int, count: int, arguments: Any) -> int:
-        words, host = [arguments[k].decode(errors="surrogateescape") for k in range(count)], self._hosts[handle]
+        words = [arguments[k].decode(errors="surrogateescape") for k in range(count)]
+        host = self._hosts.get(handle)  # a LAMMPS that does not know the pair style may know the compute
 
         def check() -> None:
             if words[1] != "all" or count > 3:
                 raise InputError(f"'compute {' '.join(words)}' should be 'compute {words[0]} all {HEAT_FLUX}'")
 
-        host.agreed(check)
+        if host is not None:
+            host.agreed(check)
         address: int = self._new(ROOM)
         self._construct(address, handle, 3, words_of(words[:3]))
         OBJECT.from_address(address).value = ctypes.addressof(self._table) + 2 * ctypes.sizeof(OBJECT)
@@ -76,10 +81,10 @@ class _Style:
 
     def _compute(self, address: int) -> None:
         handle, name = self._computes[address]
-        host = self._hosts[handle]
+        host = self._hosts.get(handle)
         self._vector(address)
-        numbers = host.lmp.extract_compute(name, 0, 1)
-        for k, number in enumerate(host.heat_flux()):
+        numbers = self._numbers(handle, name.encode(errors="surrogateescape"), 0, 1)
+        for k, number in enumerate([float("nan")] * 6 if host is None else host.heat_flux()):
             numbers[k] = number
 
     def _scalar(self, address: int) -> float:

@@ -51,6 +51,7 @@ ROWS = (
     _row("compute", "pair", "works", "`compute 1 all pair dpmodel`: the energy is in `evdwl`"),
     _row("compute", "born/matrix", "works", "with `numdiff`; LAMMPS refuses it without"),
     _row("compute", "fep/ta ti", "works", ""),
+    _row("compute", "dpmodel/heat/flux", "works", "the exact heat flux"),
     _row("fix", "numdiff numdiff/virial", "works", ""),
     _row("fix", "gcmc widom", "works", "LAMMPS turns on `full_energy` by itself, and says so"),
     _row("fix", "atom/swap mol/swap neighbor/swap sgcmc charge/regulation hmc", "works", ""),
