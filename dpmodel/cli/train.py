@@ -27,11 +27,12 @@ from dpmodel.cli.new_input import write_input
 from dpmodel.cli.options import Backend, Device
 from dpmodel.cli.options import told as people
 from dpmodel.dpa2.sizes import Size
+from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.train.curve import Columns
 from dpmodel.train.loop import Training, Watch
 from dpmodel.train.prepare import StartFrom, prepare
-from dpmodel.train.script import load_script
+from dpmodel.train.script import Script, load_script
 
 
 def main(
@@ -78,7 +79,7 @@ def train_file(
 
     ``output``: the input with all defaults; ``check``: look at everything, data included, train and write nothing.
     """
-    script = load_script(path, origin.descriptor)
+    script = _script(path, origin)
     for task in script.tasks.values():
         if task.loss.half_off:
             told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")
@@ -103,6 +104,17 @@ def train_file(
     finished = _with_bar(run, told) if told.is_terminal else run.run(_lines(run, told))
     _tell_end(run, told, finished)
     return finished
+
+
+def _script(path: Path, origin: StartFrom) -> Script:
+    """The input; where its descriptor is no whole one, an error says which option takes that of the file."""
+    try:
+        return load_script(path, origin.descriptor)
+    except SettingError as error:
+        can_take = (origin.finetune or origin.init_model) and not origin.use_pretrain_script
+        if not can_take or "model.descriptor" not in str(error):
+            raise
+        raise SettingError(f"{error}\n  --use-pretrain-script takes descriptor and fitting net from the file") from None
 
 
 def _tell_end(run: Training, told: Console, finished: bool) -> None:

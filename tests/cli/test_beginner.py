@@ -89,3 +89,13 @@ def test_missing_extra(command: Command, folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("dpmodel.cli.frames.find_spec", lambda name: None)
     (folder / "a.cif").write_text("data_a")
     assert "pip install 'dpmodel[ase]'" in command.refuses("eval", "water.dp", "a.cif")
+
+
+def test_fine_tuning_without_a_descriptor(command: Command, folder: Path) -> None:
+    """Beyond the ten: the option that was meant is named."""
+    script: dict[str, Any] = json.loads((folder / "input.json").read_text())
+    script["model"]["descriptor"] = {}
+    (folder / "input.json").write_text(json.dumps(script))
+    result = command("train", "input.json", "--finetune", "water.dp", "--check", "--backend", "numpy")
+    assert result.code == 2
+    assert "--use-pretrain-script takes descriptor and fitting net from the file" in result.err
