@@ -121,9 +121,11 @@ class DPA2:
                 for name, value in zip(("g1", "g2", "h2"), _whole(parts, states, width), strict=True):
                     execution.observe(f"repformer.{i}.{name}", value)
             everyone = execution.exchange(parts.join([state.g1 for state in states]), shape(graph.types)[0])
-            for k, state in enumerate(states):
-                g1, g2, h2 = execution.in_groups(partial(_apply_layer, layer), state, everyone, prepare=_with_neighbors)
-                states[k] = state._replace(g1=g1, g2=g2, h2=h2)
+            new = [
+                execution.in_groups(partial(_apply_layer, layer), state, everyone, prepare=_with_neighbors)
+                for state in states
+            ]
+            states = [s._replace(g1=g1, g2=g2, h2=h2) for s, (g1, g2, h2) in zip(states, new, strict=True)]
         g1, g2, h2 = _whole(parts, states, width)
         rot_mat = parts.join([_rot_mat(state) for state in states])
         return g1, rot_mat, g2, h2, parts.join(switch, width)
