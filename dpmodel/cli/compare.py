@@ -234,7 +234,10 @@ def compare(
     def measured(name: str, file: Source, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
         potential = file if isinstance(file, Potential) else Potential(file, find_backend(name).engine())
         frames = [potential.structure(a) for a in atoms] if atoms else [sample(potential, common(files))]
-        return measure(potential, frames, label or name, right)
+        try:
+            return measure(potential, frames, label or name, right)
+        except InputError as error:
+            raise InputError(f"{label or name}: {error}") from None
 
     lines = []
     if other:
