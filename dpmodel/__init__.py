@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpmodel.errors import HeadError as HeadError
     from dpmodel.errors import InputError as InputError
     from dpmodel.errors import NeighborOverflowWarning as NeighborOverflowWarning
+    from dpmodel.errors import OutOfMemoryWarning as OutOfMemoryWarning
     from dpmodel.errors import SettingError as SettingError
     from dpmodel.errors import TrainingError as TrainingError
     from dpmodel.potential import Potential as Potential
@@ -41,6 +42,7 @@ _HOMES = {
         "BackendError",
         "TrainingError",
         "NeighborOverflowWarning",
+        "OutOfMemoryWarning",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

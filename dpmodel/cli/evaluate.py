@@ -98,7 +98,7 @@ def with_results(atoms: Any, p: Prediction) -> Any:
     if p.energy is None or p.atom_energy is None or p.forces is None or p.virial is None:
         return done
     results: dict[str, Any] = {"energy": float(p.energy[0]), "energies": p.atom_energy[0], "forces": p.forces[0]}
-    stress = stress_of(p.virial[0], atoms.cell.array)
+    stress = stress_of(p.virial[0], np.asarray(atoms.cell))
     if stress is not None:
         results["stress"] = stress if isinstance(done, Atoms) else stress.ravel()[VOIGT]
     if p.energy_uncertainty is not None and p.atom_uncertainty is not None:

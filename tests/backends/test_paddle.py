@@ -372,5 +372,5 @@ def test_what_layers_refuse() -> None:
         layer(graph, positions.astype("float32"))
     with pytest.raises(InputError, match=r"graph.shift should be float64.*got .*float32"):
         layer.describe(graph._replace(shift=graph.shift.astype("float32")), positions)
-    with pytest.raises(InputError, match="a dipole model has neither energy nor forces: ask it for atomic_output"):
+    with pytest.raises(InputError, match="a dipole model has no forces, energies or virials"):
         dipole(graph, positions)

@@ -197,7 +197,7 @@ def test_a_child_may_be_replaced() -> None:
 
 def test_other_heads_have_no_forces() -> None:
     model, graph, positions = given("head_dipole")
-    with pytest.raises(InputError, match="dipole model, which has no forces: use atomic_output"):
+    with pytest.raises(InputError, match="a dipole model has no forces, energies or virials"):
         model(graph, positions)
     assert model.atomic_output(graph, positions).shape == positions.shape
 

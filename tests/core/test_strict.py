@@ -58,7 +58,7 @@ def no_derivatives(function: Callable[..., Any], *x: Any) -> tuple[tuple[Any, ..
 def everything(model: Model, graph: Graph, positions: Any) -> list[Any]:
     """Whatever the core computes from a graph."""
     found = [atomic_output(model, graph, positions), *describe(model, graph, positions)]
-    return found + (list(predict(model, graph, positions, no_derivatives)) if model.n_out == 1 else [])
+    return found + (list(predict(model, graph, positions, no_derivatives)) if model.fitting.kind == "ener" else [])
 
 
 def lower(c: Case, convert_array: Callable[[np.ndarray], Any]) -> dict[str, Any]:
