@@ -44,6 +44,7 @@ def main(
     if not any("energy" in frame.labels for system in validation for frame in system):
         raise FileError(f"{', '.join(map(str, valid))}: expected frames with energies, found none")
     total = sum(map(len, training)) + sum(map(len, validation))
+    size, mtime = model.stat().st_size, model.stat().st_mtime_ns  # not when it was read last
     with Progress(console=told, transient=True) as bar:
         task = bar.add_task("frames", total=total)
         result = calibrate(
@@ -52,7 +53,7 @@ def main(
             (frame for system in training for frame in system),
             (frame for system in validation for frame in system if "energy" in frame.labels),
             keep=output.with_name(f"{output.name}.part.npz"),
-            mark=f"{model.stat()} {[(str(s.path), len(s)) for s in (*training, *validation)]}",
+            mark=f"{model.resolve()} {size} {mtime} {[(str(s.path), len(s)) for s in (*training, *validation)]}",
             watch=lambda done: bar.update(task, completed=done),
         )
     told.print(result.check.sentence, soft_wrap=True)
