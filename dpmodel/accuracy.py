@@ -65,9 +65,9 @@ def quantities(settings: ModelSettings) -> tuple[Quantity, ...]:
 STRESS = Quantity("virial", "eV/Å³", "volume")
 
 
-def predicted(found: Prediction, label: str) -> np.ndarray:
+def predicted(prediction: Prediction, label: str) -> np.ndarray:
     """What the model says of a label of one frame."""
-    value = getattr(found, PREDICTED[label]) if label in PREDICTED else found.outputs[label]
+    value = getattr(prediction, PREDICTED[label]) if label in PREDICTED else prediction.outputs[label]
     return np.asarray(value[0])
 
 
@@ -124,16 +124,16 @@ class Accuracy:
     def __iadd__(self, other: "Accuracy") -> "Accuracy":
         self.n_frames += other.n_frames
         for name, errors in other.errors.items():
-            mine = self.errors.setdefault(name, Errors())
+            sums = self.errors.setdefault(name, Errors())
             for part in ("squares", "absolute", "relative", "number"):
-                setattr(mine, part, getattr(mine, part) + getattr(errors, part))
+                setattr(sums, part, getattr(sums, part) + getattr(errors, part))
         return self
 
     def numbers(self) -> dict[str, float]:
         """Errors by their names, ``rmse_energy`` and the like."""
-        known = {quantity.name: quantity for quantity in self.compared if quantity.name in self.errors}
+        measured = {quantity.name: quantity for quantity in self.compared if quantity.name in self.errors}
         result: dict[str, float] = {}
-        for name, quantity in known.items():
+        for name, quantity in measured.items():
             errors = self.errors[name]
             result |= {f"rmse_{name}": errors.rmse, f"mae_{name}": errors.mae}
             result |= {f"mape_{name}": errors.mape} if quantity.relative else {}

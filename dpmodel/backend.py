@@ -174,14 +174,14 @@ def backend(name: str) -> Backend:
     BackendError
         If there is none of that name, or its framework is not installed.
     """
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name == "auto":
         name = fastest()
         getLogger("dpmodel").info("backend: %s, the fastest that is installed", name)
-    if name not in found:
-        raise BackendError(f"there is no backend {name!r}; known are {', '.join(sorted(found)) or 'none'}")
+    if name not in installed:
+        raise BackendError(f"there is no backend {name!r}; known are {', '.join(sorted(installed)) or 'none'}")
     try:
-        return found[name].load()
+        return installed[name].load()
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("dpmodel"):
             raise

@@ -148,9 +148,9 @@ class Evaluator:
             rows = self._plain(LAYERS[layer], graph, flat_positions(batch)).astype(np.float64)
             start = 0
             for frame in batch:
-                mine = rows[start : start + len(frame.types)]
-                start += len(mine)
-                yield np.where(frame.types[:, None] < 0, 0.0, mine)
+                part = rows[start : start + len(frame.types)]
+                start += len(part)
+                yield np.where(frame.types[:, None] < 0, 0.0, part)
 
     def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
         """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
@@ -322,12 +322,12 @@ class Evaluator:
         atomic = self.atomic_output(graph, positions)
         uncounted, done, start = (-1, *self.file.settings.atom_exclude_types), [], 0
         for frame in frames:
-            mine = atomic[start : start + len(frame.types)]
+            part = atomic[start : start + len(frame.types)]
             start += len(frame.types)
-            total = mine.sum(axis=0)
+            total = part.sum(axis=0)
             if getattr(fitting, "intensive", False):
                 total = total / max(1, np.isin(frame.types, uncounted, invert=True).sum())
-            done.append(Prediction(outputs={name: total[None], f"atom_{name}": mine[None]}))
+            done.append(Prediction(outputs={name: total[None], f"atom_{name}": part[None]}))
         return done
 
 

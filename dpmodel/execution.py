@@ -100,11 +100,11 @@ class Execution:
         """
 
         def run(*x: Array) -> tuple[Array, ...]:
-            own, mine = x[: len(shared)], x[len(shared) :]
-            make = None if prepare is None else partial(prepare, *own)
-            each = partial(function, *own) if prepare is None else function
-            if self.group is not None and shape(mine[0])[0] > self.group:
-                return self.loop(each, mine, self.group, make)
-            return each(*(mine if make is None else make(*mine)))
+            first, others = x[: len(shared)], x[len(shared) :]
+            make = None if prepare is None else partial(prepare, *first)
+            each = partial(function, *first) if prepare is None else function
+            if self.group is not None and shape(others[0])[0] > self.group:
+                return self.loop(each, others, self.group, make)
+            return each(*(others if make is None else make(*others)))
 
         return self.checkpoint(run)(*shared, *rows)

@@ -39,8 +39,8 @@ def bytes_of(memory: str | float) -> float:
 def available() -> float | None:
     """Bytes of the machine that nobody uses, or that the container leaves; None where that cannot be asked."""
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-        free = float(found[1]) * 1024 if found else None
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+        free = float(match[1]) * 1024 if match else None
         limit = Path("/sys/fs/cgroup/memory.max")
         if free is not None and limit.exists() and (most := limit.read_text(encoding="ascii").strip()).isdigit():
             used = limit.with_name("memory.current").read_text(encoding="ascii")

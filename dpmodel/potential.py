@@ -224,12 +224,12 @@ class Potential:
         Frames share calls as far as memory allows.  ``progress`` shows a bar on standard error.
         """
         wants = Wants.of(forces, atom_virial, hessian, uncertainty)
-        given = [self._numbered(i, frame) for i, frame in enumerate(frames)]
-        if not given:
+        structures = [self._numbered(i, frame) for i, frame in enumerate(frames)]
+        if not structures:
             raise InputError("there are no frames")
         done: list[Prediction] = []
-        with _bar("frames", len(given), progress) as show:
-            for part in self.evaluator.evaluate(given, wants, strict=self.strict):
+        with _bar("frames", len(structures), progress) as show:
+            for part in self.evaluator.evaluate(structures, wants, strict=self.strict):
                 done += part
                 show(len(done))
         return done
@@ -259,13 +259,13 @@ class Potential:
         """
         from dpmodel.relax import relax_many
 
-        given = [self._numbered(i, frame) for i, frame in enumerate(frames)]
-        for i, frame in enumerate(given):
+        structures = [self._numbered(i, frame) for i, frame in enumerate(frames)]
+        for i, frame in enumerate(structures):
             if cell and not frame.pbc.all():
                 raise InputError(f"frame {i}: its cell cannot relax, for it is not periodic in all directions")
-        with _bar("relaxed", len(given), progress) as show:
+        with _bar("relaxed", len(structures), progress) as show:
             return relax_many(
-                given,
+                structures,
                 self.evaluate_many,
                 max_force=max_force,
                 max_steps=max_steps,

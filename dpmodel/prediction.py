@@ -104,10 +104,10 @@ def of_frame(values: dict[str, np.ndarray], f: int, frames: Sequence[Structure])
     """The fields of one frame, with an axis of one frame."""
     start = sum(len(frame.types) for frame in frames[:f])
     n = len(frames[f].types)
-    found = {name: v[f] if name in PER_FRAME else v[start : start + n] for name, v in values.items()}
-    if "hessian" in found:
-        found["hessian"] = found["hessian"][:, :, :n]
-    return {name: v[None] for name, v in found.items()}
+    part = {name: v[f] if name in PER_FRAME else v[start : start + n] for name, v in values.items()}
+    if "hessian" in part:
+        part["hessian"] = part["hessian"][:, :, :n]
+    return {name: v[None] for name, v in part.items()}
 
 
 def stack(predictions: Sequence[Prediction]) -> Prediction:

@@ -76,8 +76,8 @@ def setting(
         ``gt``, ``ge``, ``lt``, ``le``, ``min_length``, as in ``pydantic.Field``.
     """
     extra = {"unit": unit, "aliases": list(aliases), "sparse": sparse, "idle": idle}
-    kept: Any = {key: value for key, value in extra.items() if value}
-    return Field(default, description=meaning, json_schema_extra=kept, **bounds)
+    extras: Any = {key: value for key, value in extra.items() if value}
+    return Field(default, description=meaning, json_schema_extra=extras, **bounds)
 
 
 class Settings(BaseModel):
@@ -146,9 +146,9 @@ class Settings(BaseModel):
         try:
             result = handler(data)
         except ValidationError as error:
-            found = error.errors()
-            wrong_type = [e for e in found if e["loc"] == ("type",) and e["type"] == "literal_error"]
-            problems += [cls._explain(e) for e in wrong_type or found]  # the keys of another type would only be noise
+            errors = error.errors()
+            wrong_type = [e for e in errors if e["loc"] == ("type",) and e["type"] == "literal_error"]
+            problems += [cls._explain(e) for e in wrong_type or errors]  # the keys of another type would only be noise
         else:
             problems += [(tuple(where.split(".")), what) for where, what in result.problems()]
         if problems:
@@ -158,20 +158,20 @@ class Settings(BaseModel):
     @classmethod
     def _rename(cls, data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
         """``data`` in current names, without comments and ignored keys."""
-        given = {key: value for key, value in data.items() if not str(key).startswith("_")}
+        values = {key: value for key, value in data.items() if not str(key).startswith("_")}
         names = cls._other_names()
-        for key in [key for key in given if key in names]:
+        for key in [key for key in values if key in names]:
             remark(OLD, f"{key!r} is now {names[key]!r}")
-            _move(given, key, names[key], problems)
-        for key in [key for key in given if key in cls.fixed]:
-            value, only = given.pop(key), cls.fixed[key]
+            _move(values, key, names[key], problems)
+        for key in [key for key in values if key in cls.fixed]:
+            value, only = values.pop(key), cls.fixed[key]
             if value != only:
                 problems.append(((key,), f"is not supported (only {only!r} is), got {_short(value)}"))
         idle = {name: field.default for name, field in cls.model_fields.items() if _extra(field).get("idle")}
-        for key in [key for key in given if key in cls.ignored or key in idle]:
-            if not _asks_nothing(given[key], cls.ignored.get(key, idle.get(key))):
+        for key in [key for key in values if key in cls.ignored or key in idle]:
+            if not _asks_nothing(values[key], cls.ignored.get(key, idle.get(key))):
                 remark(IDLE, repr(key))
-        return {key: value for key, value in given.items() if key not in cls.ignored}
+        return {key: value for key, value in values.items() if key not in cls.ignored}
 
     @classmethod
     def _other_names(cls) -> dict[str, str]:
@@ -184,13 +184,13 @@ class Settings(BaseModel):
         """The schema knows old and ignored keys, too."""
         made = handler(core)
         section, names = handler.resolve_ref_schema(made), cls._other_names()
-        known = section.setdefault("properties", {})
+        properties = section.setdefault("properties", {})
         for old, new in names.items():
-            value = {key: x for key, x in known.get(new, {}).items() if key not in ("default", "title", "aliases")}
-            known[old] = value | {"deprecated": True, "description": f"Old name of {new}."}
-        known |= {key: {"deprecated": True, "description": "Without effect."} for key in cls.ignored}
+            value = {key: x for key, x in properties.get(new, {}).items() if key not in ("default", "title", "aliases")}
+            properties[old] = value | {"deprecated": True, "description": f"Old name of {new}."}
+        properties |= {key: {"deprecated": True, "description": "Without effect."} for key in cls.ignored}
         only = "Only this value is supported."
-        known |= {key: {"const": value, "description": only} for key, value in cls.fixed.items()}
+        properties |= {key: {"const": value, "description": only} for key, value in cls.fixed.items()}
         for new in list(section.get("required", ())):
             others = [old for old, path in names.items() if path.partition(".")[0] == new]
             if others:
@@ -208,10 +208,10 @@ class Settings(BaseModel):
         if kind == "missing":
             return loc, f"is required: {field.description if field else ''}"
         if kind == "extra_forbidden":
-            key, known = error["loc"][0], sorted(cls.model_fields)
+            key, names = error["loc"][0], sorted(cls.model_fields)
             if key in cls.foreign:
                 return (key,), cls.foreign[key]
-            return (key,), f"is not a setting{nearest(str(key), known) or '; known are ' + ', '.join(known)}"
+            return (key,), f"is not a setting{nearest(str(key), names) or '; names are ' + ', '.join(names)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
             if isinstance(value, str) and value in cls.foreign:
@@ -260,21 +260,21 @@ def remarks_together() -> Iterator[None]:
     if _remarks.get() is not None:
         yield
         return
-    found: dict[str, list[str]] = {}
-    token = _remarks.set(found)
+    remarks: dict[str, list[str]] = {}
+    token = _remarks.set(remarks)
     try:
         yield
     finally:
         _remarks.reset(token)
-    for kind, texts in found.items():
-        warnings.warn(f"{kind}: {', '.join(dict.fromkeys(texts))}", UserWarning, stacklevel=4)
+    for kind, details in remarks.items():
+        warnings.warn(f"{kind}: {', '.join(dict.fromkeys(details))}", UserWarning, stacklevel=4)
 
 
 def remark(kind: str, text: str) -> None:
     """Something to warn of when everything has been read."""
-    found = _remarks.get()
-    if found is not None:
-        found.setdefault(kind, []).append(text)
+    remarks = _remarks.get()
+    if remarks is not None:
+        remarks.setdefault(kind, []).append(text)
 
 
 def _asks_nothing(value: Any, harmless: Any) -> bool:
@@ -302,12 +302,12 @@ def _short(value: Any) -> str:
     return limits.repr(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about ``name``: which of the ``known`` names may have been meant, if one is like it.
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about ``name``: which of the ``names`` names may have been meant, if one is like it.
 
     Names of other numbers, or whose parts begin with other letters, are of another kind: "dpa3" is no typo for "dpa2".
     """
-    spelt = {one.lower(): one for one in known if _are_akin(name.lower(), one.lower())}
+    spelt = {one.lower(): one for one in names if _are_akin(name.lower(), one.lower())}
     near = [one for one in spelt if _letters(one) == _letters(name.lower())]
     near = near or get_close_matches(name.lower(), spelt, n=1, cutoff=0.75)
     return f"; did you mean {spelt[near[0]]!r}?" if near else ""

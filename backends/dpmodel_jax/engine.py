@@ -39,8 +39,8 @@ def in_turn(function: Rows, rows: Sequence[Array], size: int, prepare: Prepare |
         x = jnp.concatenate([x, x[: groups * size - count]])
         return x.reshape(groups, size, *x.shape[1:])
 
-    found = jax.lax.map(one, tuple(map(stacked, rows)))
-    return tuple(x.reshape(groups * size, *x.shape[2:])[:count] for x in found)
+    results = jax.lax.map(one, tuple(map(stacked, rows)))
+    return tuple(x.reshape(groups * size, *x.shape[2:])[:count] for x in results)
 
 
 def recomputed_in_turn(
@@ -131,13 +131,13 @@ def outside(function: Transfer, x: jax.Array, count: int) -> jax.Array:
     """
     dtype, width = x.dtype, x.shape[1:]
 
-    def of_bytes(given: Any) -> np.ndarray:
-        rows = np.asarray(given).view(dtype).reshape(-1, *width)
+    def of_bytes(data: Any) -> np.ndarray:
+        rows = np.asarray(data).view(dtype).reshape(-1, *width)
         return np.ascontiguousarray(function(rows, count)).view(np.uint8).reshape(result.shape)
 
     result = jax.ShapeDtypeStruct((count, *width, dtype.itemsize), jnp.uint8)
-    found = jax.pure_callback(of_bytes, result, jax.lax.bitcast_convert_type(x, jnp.uint8))
-    return jax.lax.bitcast_convert_type(found, dtype)
+    raw = jax.pure_callback(of_bytes, result, jax.lax.bitcast_convert_type(x, jnp.uint8))
+    return jax.lax.bitcast_convert_type(raw, dtype)
 
 
 def in_double_precision(function: Function) -> Function:

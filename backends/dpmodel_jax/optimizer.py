@@ -27,18 +27,18 @@ class Optimizer:
 
     def step(self, gradients: Mapping[str, jax.Array], learning_rate: float) -> None:
         old = {name: self.parameters[name] for name in gradients}
-        kept = {name: self._adam[name] for name in gradients}
+        moments = {name: self._adam[name] for name in gradients}
         with jax.enable_x64(True):
-            new, kept = self._move(old, kept, dict(gradients), learning_rate)
+            new, moments = self._move(old, moments, dict(gradients), learning_rate)
         self.parameters |= new
-        self._adam |= kept
+        self._adam |= moments
 
     def state(self) -> dict[str, np.ndarray]:
-        found: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         for name, (count, first, second) in self._adam.items():
-            found |= {name: self.parameters[name], f"{name}:step": count}
-            found |= {f"{name}:first": first, f"{name}:second": second}
-        return {name: np.array(value) for name, value in found.items()}
+            result |= {name: self.parameters[name], f"{name}:step": count}
+            result |= {f"{name}:first": first, f"{name}:second": second}
+        return {name: np.array(value) for name, value in result.items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         for name in self.parameters:
@@ -48,7 +48,7 @@ class Optimizer:
             self.parameters[name] = self._native(state[name])
 
 
-def move(rule: AdamRule, parameters: Arrays, kept: Any, gradients: Arrays, learning_rate: Any) -> tuple[Arrays, Any]:
+def move(rule: AdamRule, parameters: Arrays, moments: Any, gradients: Arrays, learning_rate: Any) -> tuple[Arrays, Any]:
     """New parameters, and what Adam keeps of their gradients."""
     decay = optax.add_decayed_weights(rule.weight_decay)
     new, left = {}, {}
@@ -56,7 +56,7 @@ def move(rule: AdamRule, parameters: Arrays, kept: Any, gradients: Arrays, learn
         update = gradients[name]
         if rule.weight_decay and not rule.decoupled:
             update = decay.update(update, optax.EmptyState(), value)[0]
-        update, left[name] = adam(rule).update(update, kept[name])
+        update, left[name] = adam(rule).update(update, moments[name])
         if rule.weight_decay and rule.decoupled:
             update = decay.update(update, optax.EmptyState(), value)[0]
         new[name] = (value - learning_rate * update).astype(value.dtype)

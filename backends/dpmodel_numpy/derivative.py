@@ -59,17 +59,17 @@ traced = Traced()
 
 def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple[tuple[Array, ...], Any]:
     """See ``dpmodel.backend.Engine``."""
-    kept = []
+    extra = []
 
     def scalar(xs: Any) -> Array:
         value, aux = function(*xs)
-        kept.append(aux)
+        extra.append(aux)
         return value
 
     with traced():
         vjp, _ = make_vjp(scalar, boxed_tuple(x))
     # without the boxes of the derivative that was just taken
-    return tuple(vjp(np.ones(()))), map_arrays(lambda x: x._value if isbox(x) else x, kept[0])
+    return tuple(vjp(np.ones(()))), map_arrays(lambda x: x._value if isbox(x) else x, extra[0])
 
 
 def recomputed(function: Callable[..., tuple[Array, ...]], *x: Array) -> tuple[Array, ...]:
@@ -79,8 +79,8 @@ def recomputed(function: Callable[..., tuple[Array, ...]], *x: Array) -> tuple[A
     result = function(*map(getval, x))
     if any(map(isbox, result)):
         return function(*x)
-    found = _recomputed(function, lambda: result, *x)
-    return tuple([found[i] for i in range(len(result))])
+    results = _recomputed(function, lambda: result, *x)
+    return tuple([results[i] for i in range(len(result))])
 
 
 @primitive

@@ -77,10 +77,10 @@ def _take(x, indices):
 def _add_rows(rows, indices, count):
     """(count, ...): the sum of the rows that go to each place; the adjoint of ``_take``."""
     order = np.argsort(indices, kind="stable")
-    places, starts = np.unique(indices[order], return_index=True)
+    targets, starts = np.unique(indices[order], return_index=True)
     out = np.zeros((count, *rows.shape[1:]), rows.dtype)
-    if len(places):
-        out[places] = np.add.reduceat(rows[order], starts, axis=0)  # many times faster than np.add.at
+    if len(targets):
+        out[targets] = np.add.reduceat(rows[order], starts, axis=0)  # many times faster than np.add.at
     return out
 
 

@@ -36,8 +36,8 @@ class Optimizer:
             self.parameters[name] = value - learning_rate * unbiased / size
 
     def state(self) -> dict[str, np.ndarray]:
-        kept: dict[str, Mapping[str, Any]] = {"first": self._first, "second": self._second, "step": self._steps}
-        moments = {f"{name}:{what}": np.asarray(v[name]) for what, v in kept.items() for name in self.parameters}
+        parts: dict[str, Mapping[str, Any]] = {"first": self._first, "second": self._second, "step": self._steps}
+        moments = {f"{name}:{what}": np.asarray(v[name]) for what, v in parts.items() for name in self.parameters}
         return {**self.parameters, **moments}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:

@@ -36,7 +36,7 @@ def grad_and_aux(function: Callable[..., tuple[Array, Any]], *x: Array) -> tuple
         value, aux = function(*own)
         slopes = _slopes(value, [*own, *deeper], again)
     if outer is not None:
-        outer.deeper.extend([v for v, given in zip(own, x, strict=True) if given.stop_gradient] + deeper)
+        outer.deeper.extend([v for v, source in zip(own, x, strict=True) if source.stop_gradient] + deeper)
     result = tuple([paddle.zeros_like(v) if g is None else g for g, v in zip(slopes, x, strict=False)]), aux
     return result if again else mapped(lambda v: v.detach(), result)
 
@@ -112,9 +112,9 @@ class _Recomputed(paddle.autograd.PyLayer):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Array) -> tuple[Array | None, ...]:
-        given = ctx.saved_tensor()
-        own = [v.detach() for v in given]
-        for v, g in zip(own, given, strict=True):
+        saved = ctx.saved_tensor()
+        own = [v.detach() for v in saved]
+        for v, g in zip(own, saved, strict=True):
             v.stop_gradient = g.stop_gradient
         with paddle.set_grad_enabled(True):
             terms = [(y * s).sum() for y, s in zip(ctx.function(*own), slopes, strict=True) if not y.stop_gradient]

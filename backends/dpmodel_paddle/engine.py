@@ -82,7 +82,7 @@ def find_device(name: str | None) -> str:
         return paddle.get_device()
     there = {"cpu", *paddle.device.get_available_device(), *(paddle.device.get_available_custom_device() or ())}
     device = name.replace("cuda", "gpu")
-    for found in (device, f"{device}:0"):
-        if found in there:
-            return found
+    for candidate in (device, f"{device}:0"):
+        if candidate in there:
+            return candidate
     raise BackendError(f"paddle cannot use device {name!r}; there is {', '.join(sorted(there))}")

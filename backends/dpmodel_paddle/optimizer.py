@@ -40,36 +40,36 @@ class Optimizer:
             self._steps[name] += 1
 
     def state(self) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        kept = self._kept()
+        result: dict[str, np.ndarray] = {}
+        moments = self._moments()
         for name, value in self._held.items():
-            found |= {name: value.numpy(), f"{name}:step": np.array(self._steps[name])}
-            for ours, theirs in MOMENTS.items():
-                moment = kept.get((value.name, theirs))
-                found[f"{name}:{ours}"] = np.zeros_like(found[name]) if moment is None else moment.numpy()
-        return found
+            result |= {name: value.numpy(), f"{name}:step": np.array(self._steps[name])}
+            for ours, there in MOMENTS.items():
+                moment = moments.get((value.name, there))
+                result[f"{name}:{ours}"] = np.zeros_like(result[name]) if moment is None else moment.numpy()
+        return result
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         self.step({name: paddle.zeros_like(value) for name, value in self._held.items()}, 0.0)  # makes the moments
-        kept = self._kept()
+        moments = self._moments()
         for name, value in self._held.items():
             self._steps[name] = int(state[f"{name}:step"])
             value.set_value(paddle.to_tensor(state[name]))
-            for ours, theirs in MOMENTS.items():
-                kept[value.name, theirs].set_value(paddle.to_tensor(state[f"{name}:{ours}"]))
+            for ours, there in MOMENTS.items():
+                moments[value.name, there].set_value(paddle.to_tensor(state[f"{name}:{ours}"]))
             for k, beta in enumerate(self._betas):
-                power = kept[value.name, f"beta{k + 1}_pow"]
+                power = moments[value.name, f"beta{k + 1}_pow"]
                 power.set_value(paddle.full(power.shape, _power(beta, self._steps[name] + 1), power.dtype))
 
-    def _kept(self) -> dict[tuple[str, str], Array]:
+    def _moments(self) -> dict[tuple[str, str], Array]:
         """What Paddle remembers, by name of parameter and quantity; its own keys join and number them."""
-        kept = {}
+        moments = {}
         for key, value in self._rule.state_dict().items():
             for what in (*MOMENTS.values(), "beta1_pow", "beta2_pow"):
-                name, found, _ = key.partition(f"_{what}_")
-                if found:
-                    kept[name, what] = value
-        return kept
+                name, separator, _ = key.partition(f"_{what}_")
+                if separator:
+                    moments[name, what] = value
+        return moments
 
 
 def _parameter(value: np.ndarray) -> Array:

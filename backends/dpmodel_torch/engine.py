@@ -60,20 +60,20 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
-        again, wanted = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
+        again, needed = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
         with torch.enable_grad():
             # views: one argument may be a function of another
             x = [
                 t.view_as(t) if again else t.detach().requires_grad_(w)
-                for t, w in zip(ctx.saved_tensors, wanted, strict=True)
+                for t, w in zip(ctx.saved_tensors, needed, strict=True)
             ]
             pairs = [(y, s) for y, s in zip(ctx.function(*x), slopes, strict=True) if s is not None and y.requires_grad]
-            ends, starts = [y for y, _ in pairs], [t for t, w in zip(x, wanted, strict=True) if w]
-            found = torch.autograd.grad(
+            ends, starts = [y for y, _ in pairs], [t for t, w in zip(x, needed, strict=True) if w]
+            gradients = torch.autograd.grad(
                 ends, starts, [s for _, s in pairs], create_graph=again, allow_unused=True, materialize_grads=not pairs
             )
-        each = iter(found)
-        return None, None, *[next(each) if w else None for w in wanted]
+        each = iter(gradients)
+        return None, None, *[next(each) if w else None for w in needed]
 
 
 def recomputed(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:

@@ -27,21 +27,21 @@ class Optimizer:
         self._rule.step()
 
     def state(self) -> dict[str, np.ndarray]:
-        found = {}
+        result = {}
         for name, value in self.parameters.items():
-            kept = self._rule.state.get(value, {})
-            found[name] = to_numpy(value)
-            found[f"{name}:step"] = np.array(int(kept.get("step", 0)))
-            for ours, theirs in MOMENTS.items():
-                found[f"{name}:{ours}"] = to_numpy(kept.get(theirs, torch.zeros_like(value)))
-        return found
+            moments = self._rule.state.get(value, {})
+            result[name] = to_numpy(value)
+            result[f"{name}:step"] = np.array(int(moments.get("step", 0)))
+            for ours, there in MOMENTS.items():
+                result[f"{name}:{ours}"] = to_numpy(moments.get(there, torch.zeros_like(value)))
+        return result
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         for name, value in self.parameters.items():
             value.copy_(to_tensor(state[name], value.device))
             step = int(state[f"{name}:step"])
             if step:
-                moments = {theirs: to_tensor(state[f"{name}:{ours}"], value.device) for ours, theirs in MOMENTS.items()}
+                moments = {there: to_tensor(state[f"{name}:{ours}"], value.device) for ours, there in MOMENTS.items()}
                 self._rule.state[value] = {"step": torch.tensor(float(step)), **moments}
             else:
                 self._rule.state.pop(value, None)

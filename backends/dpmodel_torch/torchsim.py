@@ -41,20 +41,20 @@ class TorchSimModel(ModelInterface):
             For an element that the model does not know, naming the system.
         """
         frames = [self._frame(state, s) for s in range(state.n_systems)]
-        found = self.potential.evaluate_many(frames)
-        forces = torch.cat([torch.as_tensor(p.forces[0]) for p in found])
-        energy = torch.as_tensor([p.energy[0] for p in found])
-        virial = torch.stack([torch.as_tensor(p.virial[0]) for p in found])
+        predictions = self.potential.evaluate_many(frames)
+        forces = torch.cat([torch.as_tensor(p.forces[0]) for p in predictions])
+        energy = torch.as_tensor([p.energy[0] for p in predictions])
+        virial = torch.stack([torch.as_tensor(p.virial[0]) for p in predictions])
         volume = state.volume.to(virial)[:, None, None]
         stress = torch.where(volume > 0.0, -virial / torch.where(volume > 0.0, volume, 1.0), 0.0)
         results = {"energy": energy, "forces": forces, "stress": stress}
         return {name: value.to(state.positions) for name, value in results.items()}
 
     def _frame(self, state: Any, s: int) -> Structure:
-        mine = state.system_idx == s
-        names = [SYMBOLS[z - 1] for z in state.atomic_numbers[mine].tolist()]
+        atoms = state.system_idx == s
+        names = [SYMBOLS[z - 1] for z in state.atomic_numbers[atoms].tolist()]
         types = types_of(names, self.potential.type_map, f"system {s}: atom")
         pbc = torch.as_tensor(state.pbc).expand(3).cpu().numpy()
         cell = state.row_vector_cell[s].detach().cpu().double().numpy() if pbc.any() else None
-        positions = state.positions[mine].detach().cpu().double().numpy()
+        positions = state.positions[atoms].detach().cpu().double().numpy()
         return Structure(positions, np.array(types), cell, pbc)

@@ -20,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dpmodel.accuracy import Accuracy, accuracy, details, quantities, total
-from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, Uncertainty, told
+from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, Uncertainty, console
 from dpmodel.cli.plot import plot_calibration
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError
@@ -47,17 +47,17 @@ def main(
 ) -> None:
     potential = load(model, backend, head=head, device=device, trusted=trust)
     paths = [str(path) for path in systems or ()]
-    results = evaluate_systems(potential, paths, most, detail, told)
+    results = evaluate_systems(potential, paths, most, detail, console)
     check = calibration(potential, paths, most) if uncertainty else None
     if as_json:
         print(to_json(results, check))
         return
     Console(highlight=False).print(table(results))
     if check is not None:
-        told.print(check.sentence, soft_wrap=True)
+        console.print(check.sentence, soft_wrap=True)
         picture = (detail or Path()) / "calibration.png"
         plot_calibration(check, picture)
-        told.print(f"wrote {picture}", markup=False, soft_wrap=True)
+        console.print(f"wrote {picture}", markup=False, soft_wrap=True)
 
 
 def calibration(potential: Potential, paths: Sequence[str], most: int | None) -> Check:
@@ -80,7 +80,7 @@ def calibration(potential: Potential, paths: Sequence[str], most: int | None) ->
 
 
 def evaluate_systems(
-    potential: Potential, paths: Sequence[str], most: int | None, detail: Path | None, told: Console
+    potential: Potential, paths: Sequence[str], most: int | None, detail: Path | None, console: Console
 ) -> list[Accuracy]:
     """Errors of ``potential`` on the first ``most`` frames of each system in and below ``paths``.
 
@@ -92,7 +92,7 @@ def evaluate_systems(
     names = {quantity.label for quantity in quantities(settings)}
     systems = [System(path, settings, names) for path in find_systems(paths)]
     results = []
-    with Progress(console=told, transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("testing", total=sum(min(most or s.n_frames, s.n_frames) for s in systems))
         for number, system in enumerate(systems):
             frames = [system.frame(i) for i in range(min(most or system.n_frames, system.n_frames))]
@@ -132,6 +132,6 @@ def to_json(results: Sequence[Accuracy], check: Check | None = None) -> str:
     def numbers(one: Accuracy) -> dict[str, object]:
         return {"system": one.path, "frames": one.n_frames, **one.numbers()}
 
-    known = {} if check is None else {"uncertainty": check.numbers()}
+    calibration = {} if check is None else {"uncertainty": check.numbers()}
     every = {"systems": [numbers(one) for one in results], "total": numbers(total(results))}
-    return json.dumps(every | known, indent=2)
+    return json.dumps(every | calibration, indent=2)

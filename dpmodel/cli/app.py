@@ -13,7 +13,7 @@ from rich.markup import escape
 
 import dpmodel
 from dpmodel.cli.commands import group
-from dpmodel.cli.options import told
+from dpmodel.cli.options import console
 from dpmodel.errors import DpmodelError, NeighborOverflowWarning, printable
 
 app = group(
@@ -62,7 +62,7 @@ def _options(
 def _tell(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if issubclass(category, NeighborOverflowWarning):
         warnings.simplefilter("ignore", NeighborOverflowWarning)  # a trajectory would say it once a batch
-    told.print(f"[yellow]warning:[/] {escape(printable(str(message)))}", soft_wrap=True)
+    console.print(f"[yellow]warning:[/] {escape(printable(str(message)))}", soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="dpmodel")
     except DpmodelError as error:
-        told.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
 
 

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from dpmodel.backend import backend as find_backend
 from dpmodel.cli.convert import write
-from dpmodel.cli.options import Backend, Device, Force, Head, Model, Output, told
+from dpmodel.cli.options import Backend, Device, Force, Head, Model, Output, console
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.uncertainty import calibrate
 from dpmodel.edit.verified_save import expect_target
@@ -45,7 +45,7 @@ def main(
         raise FileError(f"{', '.join(map(str, valid))}: expected frames with energies, found none")
     total = sum(map(len, training)) + sum(map(len, validation))
     size, mtime = model.stat().st_size, model.stat().st_mtime_ns  # not when it was read last
-    with Progress(console=told, transient=True) as bar:
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task("frames", total=total)
         result = calibrate(
             file,
@@ -56,5 +56,5 @@ def main(
             mark=f"{model.resolve()} {size} {mtime} {[(str(s.path), len(s)) for s in (*training, *validation)]}",
             watch=lambda done: bar.update(task, completed=done),
         )
-    told.print(result.check.sentence, soft_wrap=True)
+    console.print(result.check.sentence, soft_wrap=True)
     write(output, result.file, file, force)

@@ -12,7 +12,7 @@ import typer
 
 from dpmodel.backend import backend as find_backend
 from dpmodel.cli.convert import write
-from dpmodel.cli.options import Backend, Force, Head, Model, Output, Systems, told
+from dpmodel.cli.options import Backend, Force, Head, Model, Output, Systems, console
 from dpmodel.edit.bias import change_bias
 from dpmodel.edit.verified_save import expect_target
 from dpmodel.errors import InputError
@@ -37,7 +37,7 @@ def main(
     changed = change_bias(file, engine, energies=_energies(values or []), systems=systems or [])
     unit = " eV" if file.settings.fitting_net.type == "ener" else ""
     for name, old, new in zip(file.settings.type_map, file.model.out_bias, changed.model.out_bias, strict=True):
-        told.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f}{unit}", markup=False)
+        console.print(f"{name}: {old[0]:.6f} -> {new[0]:.6f}{unit}", markup=False)
     write(output, changed, file, force)
 
 

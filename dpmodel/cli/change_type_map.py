@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dpmodel.cli.convert import write
-from dpmodel.cli.options import Force, Head, Model, Output, Systems, told
+from dpmodel.cli.options import Force, Head, Model, Output, Systems, console
 from dpmodel.edit.type_map import change_type_map
 from dpmodel.edit.verified_save import expect_target
 from dpmodel.editing import built_for
@@ -31,4 +31,4 @@ def main(
     write(output, change_type_map(file, type_map, built_for(systems or [])), file, force)
     new = [name for name in type_map if name not in file.settings.type_map]
     if new:
-        told.print(f"new types, which have to be trained: {', '.join(new)}", markup=False)
+        console.print(f"new types, which have to be trained: {', '.join(new)}", markup=False)

@@ -172,8 +172,8 @@ class Comparison:
     def _cells(self, line: Line) -> list[RenderableType]:
         if line.missing:
             return [*["" for _ in self.reference.gaps], "", "", Text("missing", "yellow")]
-        found = [line.gaps.get(name) for name in self.reference.gaps]
-        cells = [Text(f"{gap.largest:.1e}", _color(gap.relative <= self.tolerance)) if gap else "-" for gap in found]
+        gaps = [line.gaps.get(name) for name in self.reference.gaps]
+        cells = [Text(f"{gap.largest:.1e}", _color(gap.relative <= self.tolerance)) if gap else "-" for gap in gaps]
         agrees = self.agrees(line)
         return [*cells, *_times(line), Text("ok" if agrees else "differs", _color(agrees))]
 
@@ -307,15 +307,15 @@ def measure(potential: Potential, frames: list[Structure], name: str, right: Arr
         for quantity, value in values.items():
             if value is not None:
                 collected.setdefault(quantity, []).append(value.reshape(-1))
-    found = {quantity: np.concatenate(values) for quantity, values in collected.items()}
-    gaps = differences(found, found if right is None else right)
-    return Line(name, potential.engine.device, times[0], median(times[1:]), gaps), found
+    numbers = {quantity: np.concatenate(values) for quantity, values in collected.items()}
+    gaps = differences(numbers, numbers if right is None else right)
+    return Line(name, potential.engine.device, times[0], median(times[1:]), gaps), numbers
 
 
-def differences(found: Arrays, right: Arrays) -> dict[str, Gap]:
+def differences(numbers: Arrays, right: Arrays) -> dict[str, Gap]:
     """Of every quantity that both have in the same size: descriptors of different models may not."""
     return {
-        name: Gap(float(np.abs(found[name] - value).max()), float(np.abs(value).max()))
+        name: Gap(float(np.abs(numbers[name] - value).max()), float(np.abs(value).max()))
         for name, value in right.items()
-        if name in found and found[name].shape == value.shape
+        if name in numbers and numbers[name].shape == value.shape
     }

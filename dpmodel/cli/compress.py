@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dpmodel.backend import backend as find_backend
-from dpmodel.cli.options import Backend, Force, Head, Model, told
+from dpmodel.cli.options import Backend, Force, Head, Model, console
 from dpmodel.data.samples import example
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import System, find_systems
@@ -55,11 +55,11 @@ def main(
                 f"{model} does not say how close atoms came in its training data: give --training-script input.json"
             )
         distance = neighbor_statistics(samples, [file.settings.cutoff]).shortest
-        told.print(f"shortest distance in the training data: {distance:.4f} Å")
+        console.print(f"shortest distance in the training data: {distance:.4f} Å")
     done = compress(file, min_pair_distance=distance, step=step, extrapolate=extrapolate)
     trial = samples[:: max(1, len(samples) // SAMPLES)][:SAMPLES] or [example(file.settings.type_map)]
     change = compare(file, done, find_backend(backend).engine(), trial)
-    told.print(
+    console.print(
         f"on {len(trial)} structure(s) with {backend}: energies differ by {change.energy:.1e} eV/atom, forces by "
         f"{change.forces:.1e} eV/Å, virials by {change.virial:.1e} eV/atom; {change.speed_up:.2f} times as fast"
     )
@@ -77,6 +77,6 @@ def _frames(file: ModelFile, script: Path) -> list[Structure]:
         raise SettingError(f"{script}: expected one task, found {', '.join(tasks)}")
     data = next(iter(tasks.values())).data.training_data
     listed = [data.systems] if isinstance(data.systems, str) else data.systems
-    places = [path if Path(path.split("#")[0]).exists() else str(script.parent / path) for path in listed]
-    paths = find_systems(places, data.rglob_patterns)
+    folders = [path if Path(path.split("#")[0]).exists() else str(script.parent / path) for path in listed]
+    paths = find_systems(folders, data.rglob_patterns)
     return [frame.structure for path in paths for frame in System(path, file.settings)]

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dpmodel.cli.options import Force, Head, Model, Output, Precision, told
+from dpmodel.cli.options import Force, Head, Model, Output, Precision, console
 from dpmodel.edit.precision import with_precision
 from dpmodel.edit.verified_save import expect_target, write_checked
 from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
@@ -32,7 +32,7 @@ def main(
     force: Force = False,
     precision: Precision = None,
 ) -> None:
-    convert_file(model, output, head, precision, force, told, truncate)
+    convert_file(model, output, head, precision, force, console, truncate)
 
 
 def convert_file(
@@ -65,7 +65,7 @@ def with_neighbors(file: ModelFile, truncate: bool) -> ModelFile:
     return file.changed(other.settings, other.model)
 
 
-def write(target: Path, file: ModelFile, original: ModelFile, overwrite: bool, people: Console = told) -> None:
+def write(target: Path, file: ModelFile, original: ModelFile, overwrite: bool, people: Console = console) -> None:
     """Write ``file``, made from ``original``, and say how closely it gives its numbers."""
     worst = write_checked(target, file, original, overwrite=overwrite)
     line = f"{target}: read back, its numbers are those of the original{f' to {worst:.0e}' if worst else ', exactly'}"

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from dpmodel.cli.options import Json, told
+from dpmodel.cli.options import Json, console
 from dpmodel.data.check import Report, check_system
 from dpmodel.data.systems import find_systems
 from dpmodel.errors import FileError, printable
@@ -33,7 +33,7 @@ def main(
     as_json: Json = False,
 ) -> None:
     systems = find_systems(paths)
-    every = track(systems, "reading", console=told, transient=True)
+    every = track(systems, "reading", console=console, transient=True)
     reports = [check_system(path, too_close, absurd_force) for path in every]
     if as_json:
         print(to_json(reports))
@@ -41,11 +41,11 @@ def main(
         Console().print(table(reports))
     for report in reports:
         for remark in report.remarks:
-            told.print(f"[yellow]warning:[/] {escape(printable(remark))}", soft_wrap=True)
+            console.print(f"[yellow]warning:[/] {escape(printable(remark))}", soft_wrap=True)
         for problem in report.problems[:SHOWN]:
-            told.print(f"[red]bad:[/] {escape(problem)}", soft_wrap=True)
+            console.print(f"[red]bad:[/] {escape(problem)}", soft_wrap=True)
         if len(report.problems) > SHOWN:
-            told.print(f"[red]bad:[/] {escape(report.path)}: and {len(report.problems) - SHOWN} more")
+            console.print(f"[red]bad:[/] {escape(report.path)}: and {len(report.problems) - SHOWN} more")
     bad = sum(bool(report.problems) for report in reports)
     if bad:
         raise FileError(f"{bad} of {len(reports)} systems have bad data")

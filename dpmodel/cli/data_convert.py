@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dpmodel.cli.options import told
+from dpmodel.cli.options import console
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.files import damaged, expect_folder, make_folder, sniff, staged
@@ -28,7 +28,7 @@ def main(
     mixed: Annotated[bool, typer.Option("--mixed", help="All compositions together.")] = False,
 ) -> None:
     convert_data(paths, output, kind, mixed)
-    told.print(f"wrote {contents(output)}", markup=False, soft_wrap=True)
+    console.print(f"wrote {contents(output)}", markup=False, soft_wrap=True)
 
 
 def convert_data(paths: Sequence[Path], output: Path, kind: str, mixed: bool) -> None:
@@ -87,9 +87,9 @@ def _dpdata(kind: str) -> Any:
         from dpdata.format import Format
     except ModuleNotFoundError as error:
         raise SettingError("data of other programs need dpdata: pip install 'dpmodel[train]'") from error
-    known = sorted(Format.get_formats())
-    if kind not in known:
-        raise SettingError(f"format should be one of {', '.join(known)}, got {kind!r}")
+    formats = sorted(Format.get_formats())
+    if kind not in formats:
+        raise SettingError(f"format should be one of {', '.join(formats)}, got {kind!r}")
     return dpdata
 
 

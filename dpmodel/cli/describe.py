@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from dpmodel.cli.frames import read_frames
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, progress, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, console, progress
 from dpmodel.data.structure import Structure
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.potential import load
@@ -50,20 +50,20 @@ def main(
         arrays = collected(list(bar.track(rows, total=len(sources), description="frames")), sources, reduce)
     arrays["type_map"] = np.array(potential.type_map, dtype="S")
     write(output, arrays)
-    told.print(f"wrote {output}: {layer}, {arrays['values'].shape}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"wrote {output}: {layer}, {arrays['values'].shape}", markup=False, highlight=False, soft_wrap=True)
 
 
 def collected(rows: list[np.ndarray], sources: list[tuple[str, Structure]], reduce: Reduce) -> Arrays:
     """The arrays of the file; virtual atoms are left out."""
     real = [s.types >= 0 for _, s in sources]
-    mine = [x[mask] for x, mask in zip(rows, real, strict=True)]
+    selected = [x[mask] for x, mask in zip(rows, real, strict=True)]
     source = np.array([path for path, _ in sources], dtype="S")
     if reduce != "none":
-        values = [x.sum(axis=0) if reduce == "sum" else x.mean(axis=0) for x in mine]
+        values = [x.sum(axis=0) if reduce == "sum" else x.mean(axis=0) for x in selected]
         return {"values": np.stack(values), "frame": np.arange(len(values)), "source": source}
     return {
-        "values": np.concatenate(mine),
-        "frame": np.repeat(np.arange(len(mine)), [len(x) for x in mine]),
+        "values": np.concatenate(selected),
+        "frame": np.repeat(np.arange(len(selected)), [len(x) for x in selected]),
         "types": np.concatenate([s.types[mask] for (_, s), mask in zip(sources, real, strict=True)]),
         "source": source,
     }

@@ -94,7 +94,7 @@ class Differences:
             return "the models are equal: every setting, and every array bit for bit"
         taken = "" if self.neighbors[0] == self.neighbors[1] else f"\nneighbors: {' | '.join(self.neighbors)}"
         sections: dict[str, Sequence[object]] = {"settings": self.settings, "arrays": self.arrays}
-        return "\n".join("\n".join([name, *map(str, found)]) for name, found in sections.items() if found) + taken
+        return "\n".join("\n".join([name, *map(str, lines)]) for name, lines in sections.items() if lines) + taken
 
 
 def diff_files(a: Path, b: Path, head_a: str | None = None, head_b: str | None = None) -> Differences:
@@ -111,9 +111,9 @@ def diff(a: ModelFile, b: ModelFile) -> Differences:
         if path not in ours or path not in theirs or ours[path] != theirs[path]
     ]
     left, right = state(a.model), state(b.model)
-    found = (_array(path, left.get(path), right.get(path)) for path in left | right)
+    differences = (_array(path, left.get(path), right.get(path)) for path in left | right)
     neighbors = a.settings.descriptor.nsel_meaning, b.settings.descriptor.nsel_meaning
-    return Differences(settings, [difference for difference in found if difference is not None], neighbors)
+    return Differences(settings, [difference for difference in differences if difference is not None], neighbors)
 
 
 def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:

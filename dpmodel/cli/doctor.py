@@ -160,8 +160,8 @@ def _data(path: Path, potential: Potential | None) -> Iterator[Finding]:
     descriptor = potential.settings.descriptor
     cutoffs = sorted({cutoff for cutoff, _, _ in descriptor.selections})
     for frames in read_frames([path], potential):
-        found = neighbor_statistics(frames.structures[:FRAMES], cutoffs, frames.path)
-        doubts = [*too_few(descriptor, found), *filter(None, [no_neighbors(found)])]
+        neighbors = neighbor_statistics(frames.structures[:FRAMES], cutoffs, frames.path)
+        doubts = [*too_few(descriptor, neighbors), *filter(None, [no_neighbors(neighbors)])]
         yield from (Finding("note", f"{frames.path}: {doubt}") for doubt in doubts)
         if not doubts:
             yield Finding("ok", f"{frames.path}: the model knows its elements, and keeps all neighbors")

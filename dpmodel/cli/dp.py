@@ -125,8 +125,8 @@ def translated(arguments: argparse.Namespace, output: str) -> list[str]:
         systems = Path(a.datafile).read_text().split() if a.datafile else [a.system]
         number = ["--number", str(a.numb_test)] if a.numb_test else []
         detail = ["--detail", a.detail_file] if a.detail_file else []
-        places = [word for system in systems for word in ("-s", system)]
-        return ["test", named(a.model), *places, *number, *detail, *same("head"), "--backend", backend]
+        chosen = [word for system in systems for word in ("-s", system)]
+        return ["test", named(a.model), *chosen, *number, *detail, *same("head"), "--backend", backend]
     if a.command == "model-devi":
         options = same("output", "frequency", "real_error", "atomic", "relative", "relative_v")
         return ["model-devi", *map(named, a.models), "-s", a.system, *options, "--backend", backend]
@@ -140,14 +140,14 @@ def named(model: str) -> str:
     return model if Path(model).suffix else f"{model}.pth"
 
 
-def checkpoint(place: str) -> str:
-    """The checkpoint that ``place`` means: a file, a prefix as "model.ckpt", or a folder that names its newest."""
-    path = Path(place)
+def checkpoint(name: str) -> str:
+    """The checkpoint that ``name`` means: a file, a prefix as "model.ckpt", or a folder that names its newest."""
+    path = Path(name)
     if path.is_dir():
         note = path / "checkpoint"
         newest = note.read_text().strip() if note.is_file() else "model.ckpt.pt"
         return str(path / newest)
-    return place if path.is_file() else f"{place}.pt"
+    return name if path.is_file() else f"{name}.pt"
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpmodel.cli.frames import read_structures, structure_of
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, Uncertainty, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Trust, Uncertainty, console
 from dpmodel.data.xyz import Atoms, xyz_text
 from dpmodel.errors import InputError
 from dpmodel.io.files import replacing
@@ -47,7 +47,7 @@ def main(
     if output != "-" and not output.lower().endswith((".xyz", ".extxyz")):
         raise InputError(f"{output}: results are written as extended XYZ: expected a name ending in .xyz or .extxyz")
     potential = load(model, backend, head=head, device=device, precision=precision, strict=strict, trusted=trust)
-    evaluate_file(potential, structure, output, index, told, uncertainty, form)
+    evaluate_file(potential, structure, output, index, console, uncertainty, form)
 
 
 def evaluate_file(
@@ -55,15 +55,15 @@ def evaluate_file(
     structure: Path,
     output: str,
     index: str,
-    told: Console,
+    console: Console,
     uncertainty: bool = False,
     form: str | None = None,
 ) -> None:
-    """Write extended XYZ with the predictions to ``output``, and a table to ``told``."""
+    """Write extended XYZ with the predictions to ``output``, and a table to ``console``."""
     frames = read_structures(structure, index, form)
-    given = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
+    structures = [structure_of(atoms, f"{structure}, frame {i}", potential) for i, atoms in enumerate(frames)]
     try:
-        predictions = potential.evaluate_many(given, uncertainty=uncertainty)
+        predictions = potential.evaluate_many(structures, uncertainty=uncertainty)
     except InputError as error:
         raise InputError(f"{structure}: {error}") from None
     results = [with_results(atoms, p) for atoms, p in zip(frames, predictions, strict=True)]
@@ -73,7 +73,7 @@ def evaluate_file(
     else:
         with replacing(output) as file:
             file.write(text.encode())
-    told.print(table(frames, predictions))
+    console.print(table(frames, predictions))
 
 
 def as_xyz(frames: list[Any]) -> str:
@@ -131,10 +131,10 @@ def _cells(atoms: Any, p: Prediction) -> dict[str, str]:
     if p.energy is None or p.forces is None or p.virial is None:
         return {name: np.array2string(v[0], precision=5, threshold=9, edgeitems=2) for name, v in p.outputs.items()}
     pressure = np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * GPA if all(atoms.pbc) else None
-    known = {} if p.energy_uncertainty is None else {"±": f"{p.energy_uncertainty[0]:.4f}"}
+    uncertainty = {} if p.energy_uncertainty is None else {"±": f"{p.energy_uncertainty[0]:.4f}"}
     return {
         "energy (eV)": f"{p.energy[0]:.6f}",
-        **known,
+        **uncertainty,
         "per atom": f"{p.energy[0] / len(atoms):.6f}",
         "largest force (eV/Å)": f"{np.linalg.norm(p.forces[0], axis=1).max():.4f}",
         "pressure (GPa)": "-" if pressure is None else f"{pressure:.3f}",

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dpmodel.cli.options import told
+from dpmodel.cli.options import console
 from dpmodel.errors import InputError
 from dpmodel.settings import nearest
 
@@ -44,5 +44,5 @@ def main(
             shutil.copytree(path, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error})") from error
-    told.print(f"{folder} holds a model, structures, data and input files. Try:")
+    console.print(f"{folder} holds a model, structures, data and input files. Try:")
     print(NEXT.format(folder=folder))

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dpmodel.cli.options import Force, Head, Model, Precision, told
+from dpmodel.cli.options import Force, Head, Model, Precision, console
 from dpmodel.edit.precision import with_precision
 from dpmodel.export.forms import Options
 from dpmodel.export.write import export
@@ -40,12 +40,12 @@ def main(
 ) -> None:
     options = Options(ahead=aot, platforms=tuple(platforms.split(",")) if platforms else ())
     file = read_model(model, head)
-    found = export(
+    report = export(
         output, with_precision(file, precision) if precision else file, form, options=options, overwrite=force
     )
-    told.print(
-        f"{output}: for {found.form}, {found.size / 1e6:.1f} MB, written in {found.seconds:.1f} s; in a fresh process "
-        f"its numbers are NumPy's to {found.worst:.0e} (first call {found.first_seconds:.1f} s)",
+    console.print(
+        f"{output}: for {report.form}, {report.size / 1e6:.1f} MB, written in {report.seconds:.1f} s; in a fresh "
+        f"process its numbers are NumPy's to {report.worst:.0e} (first call {report.first_seconds:.1f} s)",
         soft_wrap=True,
         markup=False,
     )

@@ -40,8 +40,8 @@ def read_frames(paths: Sequence[Path], potential: Potential | None = None, index
         else:
             atoms = read_structures(Path(path), index)
             names = potential.type_map if potential else tuple(sorted({s for a in atoms for s in a.symbols}))
-            given = [Frame(structure_of(a, f"{path}, frame {i}", potential, names)) for i, a in enumerate(atoms)]
-            yield Frames(path, names, given)
+            labeled = [Frame(structure_of(a, f"{path}, frame {i}", potential, names)) for i, a in enumerate(atoms)]
+            yield Frames(path, names, labeled)
 
 
 def read_structures(path: Path, index: str = ":", form: str | None = None) -> list[Any]:

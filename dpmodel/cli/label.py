@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from dpmodel.cli.frames import read_frames
-from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, Trust, progress, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Model, Precision, Structures, Trust, console, progress
 from dpmodel.data.labels import LABELS
 from dpmodel.data.structure import Structure
 from dpmodel.errors import FileError, InputError
@@ -53,7 +53,7 @@ def main(
             for done in label(potential, frames, folder / name, size):
                 bar.advance(task, done)
     systems = f"{len(groups)} system{'s' if len(groups) > 1 else ''}"
-    told.print(f"{folder}: {total} frames in {systems}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {total} frames in {systems}", markup=False, highlight=False, soft_wrap=True)
 
 
 def formula(types: np.ndarray, type_map: Sequence[str]) -> str:
@@ -102,12 +102,12 @@ def label(potential: Potential, frames: Sequence[Structure], system: Path, size:
     if not frames[0].pbc.all():
         (system / "nopbc").touch()
     for number, start in enumerate(range(0, len(frames), size)):
-        part, place = frames[start : start + size], system / f"set.{number:06d}"
+        part, folder = frames[start : start + size], system / f"set.{number:06d}"
         coord = np.stack([s.positions[real].reshape(-1) for s in part])
-        if not place.exists():
-            write_set(place, {"coord": coord} | inputs(part, real) | labels(potential.evaluate_many(part), real))
-        elif not np.array_equal(np.load(place / "coord.npy"), coord):
-            raise FileError(f"{place}: holds other structures than those to label; name a new folder")
+        if not folder.exists():
+            write_set(folder, {"coord": coord} | inputs(part, real) | labels(potential.evaluate_many(part), real))
+        elif not np.array_equal(np.load(folder / "coord.npy"), coord):
+            raise FileError(f"{folder}: holds other structures than those to label; name a new folder")
         yield len(part)
 
 
@@ -132,9 +132,9 @@ def labels(predictions: Sequence[Prediction], real: np.ndarray) -> Arrays:
     return {name: np.stack(values) for name, values in rows.items()}
 
 
-def write_set(place: Path, arrays: Arrays) -> None:
+def write_set(folder: Path, arrays: Arrays) -> None:
     """A set of a system, which is there with all its files or not at all."""
-    with staged(place) as new:
+    with staged(folder) as new:
         new.mkdir()
         for name, value in arrays.items():
             np.save(new / f"{name}.npy", value)

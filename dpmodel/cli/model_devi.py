@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from dpmodel.cli.frames import read_frames
-from dpmodel.cli.options import Backend, Device, Head, Index, Json, Precision, Systems, Trust, progress, told
+from dpmodel.cli.options import Backend, Device, Head, Index, Json, Precision, Systems, Trust, console, progress
 from dpmodel.data.systems import Frame
 from dpmodel.engines.deviation import energy_deviation, force_deviation, summary, virial_deviation
 from dpmodel.errors import InputError
@@ -65,17 +65,17 @@ def main(
     for potential in potentials:
         potential.expect_forces()
     every = zip(*(read_frames(systems or [], potential, index) for potential in potentials), strict=True)
-    found = {}
+    deviations = {}
     with progress() as bar:
         for versions in bar.track(every, description="systems"):
             predictions = [p.evaluate_many(v.structures) for p, v in zip(potentials, versions, strict=True)]
             rows = zip(versions[0].frames, zip(*predictions, strict=True), strict=True)
             where = versions[0].path
-            found[where] = [deviation(f, p, where if real_error else None, relative, relative_v) for f, p in rows]
-    write(output, found, frequency, atomic)
-    told.print(f"wrote {output}", markup=False, soft_wrap=True)
+            deviations[where] = [deviation(f, p, where if real_error else None, relative, relative_v) for f, p in rows]
+    write(output, deviations, frequency, atomic)
+    console.print(f"wrote {output}", markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps({path: to_json(rows, frequency, atomic) for path, rows in found.items()}, indent=2))
+        print(json.dumps({path: to_json(rows, frequency, atomic) for path, rows in deviations.items()}, indent=2))
 
 
 def deviation(
@@ -100,10 +100,10 @@ def deviation(
     return Row(summary(f, v) | {"devi_e": e}, f)
 
 
-def write(output: Path, found: dict[str, list[Row]], frequency: int, atomic: bool) -> None:
+def write(output: Path, deviations: dict[str, list[Row]], frequency: int, atomic: bool) -> None:
     """deepmd-kit's file: a head and the lines of every system, one after another."""
     with replacing(output) as file:
-        for path, rows in found.items():
+        for path, rows in deviations.items():
             names = [*(rows[0].columns if rows else ()), *(["atm_devi_f(N)"] if atomic else [])]
             file.write((f"# {path}\n# {'step':10}" + "".join(f"{name:19}" for name in names) + "\n").encode())
             for i, row in enumerate(rows):

@@ -76,22 +76,22 @@ def write_input(output: Path, data: Path, size: Size) -> list[str]:
     held_out = [path for path in paths if any(part.startswith(HELD_OUT) for part in Path(path).parts[-2:])]
     training = [path for path in paths if path not in held_out] or paths
     held_out = held_out if training is not paths else []
-    found = look(training)
-    model = resolved(found, size)
-    text = page(found, model, size, training, held_out)
+    survey = survey_of(training)
+    model = model_of(survey, size)
+    text = page(survey, model, size, training, held_out)
     with replacing(output, overwrite=False) as file:
         file.write(text.encode())
     load_script(output)  # what was written is an input
-    return told_of(found, model, size, training, held_out)
+    return summary(survey, model, size, training, held_out)
 
 
-def look(paths: Sequence[str]) -> Data:
+def survey_of(paths: Sequence[str]) -> Data:
     """Read all frames of the systems in ``paths``."""
     systems = [System(path) for path in paths]
     labels = set.intersection(*(set(system.labels) for system in systems))
     if "energy" not in labels:
-        found = ", ".join(sorted(labels)) or "none"
-        raise FileError(f"{paths[0]}: expected energies in all systems, to learn from, found {found}")
+        common = ", ".join(sorted(labels)) or "none"
+        raise FileError(f"{paths[0]}: expected energies in all systems, to learn from, found {common}")
     elements: dict[str, None] = {}
     neighbors = NeighborStatistics({WIDE: 0, NARROW: 0})
     for system in systems:
@@ -103,14 +103,14 @@ def look(paths: Sequence[str]) -> Data:
     return Data(list(elements), sum(s.n_frames for s in systems), (min(sizes), max(sizes)), labels, neighbors)
 
 
-def resolved(data: Data, size: Size) -> ModelSettings:
+def model_of(data: Data, size: Size) -> ModelSettings:
     """The model, with numbers of neighbors that fit the data."""
     fitting = {"neuron": [240, 240, 240]}
     model = {"type_map": data.elements, "descriptor": sized(size), "fitting_net": fitting}
     return resolve_auto_nsel(ModelSettings.read(model, "model"), data.neighbors)
 
 
-def told_of(
+def summary(
     data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]
 ) -> list[str]:
     """What was seen and chosen, for people."""

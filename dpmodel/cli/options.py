@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-told = Console(stderr=True, highlight=False)  # what is said to people; results go to standard output
+console = Console(stderr=True, highlight=False)  # what is said to people; results go to standard output
 
 Model = Annotated[Path, typer.Argument(help="Model file (.dp, .yaml, .dp.json, .pt, .pth).", show_default=False)]
 Output = Annotated[Path, typer.Argument(help="The file to write (.dp, .yaml, .dp.json, .pt).", show_default=False)]
@@ -41,7 +41,7 @@ Precision = Annotated[
 
 def progress() -> Progress:
     """A bar on standard error, where that is a terminal."""
-    return Progress(console=told, transient=True, disable=not told.is_terminal)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 Trust = Annotated[bool, typer.Option("--trust", help="Run the program in an exported file, which could do anything.")]

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import typer
 
-from dpmodel.cli.options import told
+from dpmodel.cli.options import console
 from dpmodel.errors import BackendError, FileError
 from dpmodel.statistics.rigidity import PROBABILITIES, Check
 from dpmodel.train.curve import read_curve
@@ -29,7 +29,7 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG, SVG or PDF.")] = Path("plot.png"),
 ) -> None:
     plot(files, output)
-    told.print(f"wrote {output}", markup=False, soft_wrap=True)
+    console.print(f"wrote {output}", markup=False, soft_wrap=True)
 
 
 def plot_calibration(check: Check, output: Path) -> None:
@@ -99,7 +99,7 @@ def _curve(figure: object, path: Path) -> None:
 
 def _parity(figure: object, paths: Sequence[Path]) -> None:
     """Predictions against labels, one panel for each quantity."""
-    found: dict[str, list[np.ndarray]] = {}
+    pairs_of: dict[str, list[np.ndarray]] = {}
     for path in paths:
         values = _detail(path)
         atoms = (values["types"] >= 0).sum(axis=1)
@@ -107,11 +107,11 @@ def _parity(figure: object, paths: Sequence[Path]) -> None:
             pair = np.stack([values[name], values[f"predicted_{name}"]])
             if name in values.get("per_atom", ("energy", "virial")):
                 pair = pair / atoms.reshape(-1, *[1] * (pair.ndim - 2))
-            found.setdefault(name, []).append(pair.reshape(2, -1))
-    if not found:
+            pairs_of.setdefault(name, []).append(pair.reshape(2, -1))
+    if not pairs_of:
         raise FileError(f"{paths[0]}: expected labels and predictions of 'dpmodel test --detail', found none")
-    axes = figure.subplots(1, len(found), squeeze=False)[0]  # type: ignore[attr-defined]
-    for axis, (name, pairs) in zip(axes, found.items(), strict=True):
+    axes = figure.subplots(1, len(pairs_of), squeeze=False)[0]  # type: ignore[attr-defined]
+    for axis, (name, pairs) in zip(axes, pairs_of.items(), strict=True):
         label, said = np.concatenate(pairs, axis=1)
         rmse = np.sqrt(np.mean((said - label) ** 2))
         axis.plot(label, said, ".", ms=2, rasterized=True)
@@ -128,8 +128,8 @@ def _compared(values: dict[str, np.ndarray]) -> list[str]:
 def _detail(path: Path) -> dict[str, np.ndarray]:
     """What ``dpmodel test --detail`` wrote of one system."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            values = dict(kept)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            values = dict(archive)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     beside = {name for name in values if f"predicted_{name}" not in values and not name.startswith("predicted_")}

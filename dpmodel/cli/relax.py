@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dpmodel.cli.evaluate import with_results
 from dpmodel.cli.frames import read_structures
-from dpmodel.cli.options import Backend, Device, Force, Head, Index, Model, Trust, told
+from dpmodel.cli.options import Backend, Device, Force, Head, Index, Model, Trust, console
 from dpmodel.errors import InputError
 from dpmodel.io.files import expect_free, replacing
 from dpmodel.potential import load
@@ -48,8 +48,8 @@ def main(
         frames, cell=cell, max_force=max_force, max_steps=max_steps, pressure=pressure, progress=True
     )
     write(output, frames, done, force)
-    told.print(table(frames, done))
-    told.print(f"{sum(r.converged for r in done)} of {len(done)} relaxed; written to {output}", markup=False)
+    console.print(table(frames, done))
+    console.print(f"{sum(r.converged for r in done)} of {len(done)} relaxed; written to {output}", markup=False)
 
 
 def write(output: Path, frames: list[Any], done: list[Relaxation], force: bool) -> None:

@@ -23,18 +23,18 @@ def main(
 
 def schema(several: bool) -> dict[str, Any]:
     """The JSON schema of the input file of training, of one task or of ``several``."""
-    made = (MultiScript if several else SingleScript).model_json_schema()
-    sections = made["$defs"]
+    schema_of = (MultiScript if several else SingleScript).model_json_schema()
+    sections = schema_of["$defs"]
     training = sections["MultiTraining" if several else "TrainingSettings"]["properties"]
-    for key, place in OLD_PLACES.items():
-        training[key] = {"deprecated": True, "description": f"Now {'.'.join(place)}."}
+    for key, path in OLD_PLACES.items():
+        training[key] = {"deprecated": True, "description": f"Now {'.'.join(path)}."}
     if several:
         branch = sections["ModelSettings"]
         for part in SHARED:  # the name of an entry of shared_dict
             branch["properties"][part] = {"anyOf": [branch["properties"][part], {"type": "string"}]}
         del branch["required"]  # what stands beside model_dict counts for all branches
         sections["MultiModel"]["properties"] |= branch["properties"]
-    return made
+    return schema_of
 
 
 def training_reference() -> str:

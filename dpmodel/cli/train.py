@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dpmodel.backend import backend as find_backend
 from dpmodel.cli.new_input import write_input
 from dpmodel.cli.options import Backend, Device
-from dpmodel.cli.options import told as people
+from dpmodel.cli.options import console as people
 from dpmodel.dpa2.sizes import Size
 from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_free, replacing
@@ -73,7 +73,7 @@ def main(
 
 
 def train_file(
-    path: Path, name: str, device: str | None, origin: StartFrom, output: Path | None, check: bool, told: Console
+    path: Path, name: str, device: str | None, origin: StartFrom, output: Path | None, check: bool, console: Console
 ) -> bool:
     """Train what the input file at ``path`` says, on the backend ``name``; False if it was stopped on request.
 
@@ -82,27 +82,29 @@ def train_file(
     script = _script(path, origin)
     for task in script.tasks.values():
         if task.loss.half_off:
-            told.print(f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}")
+            console.print(
+                f"[yellow]warning:[/] loss terms with one prefactor of zero do not count: {task.loss.half_off}"
+            )
     processes = find_backend(name).processes()
-    told = Console(quiet=True) if processes.rank else told
+    console = Console(quiet=True) if processes.rank else console
     engine = find_backend(name).engine(device)
     if output is not None:
         expect_free(output, overwrite=True)
     run = prepare(
-        script, engine, origin, lambda line: told.print(escape(line), soft_wrap=True), processes, keep=not check
+        script, engine, origin, lambda line: console.print(escape(line), soft_wrap=True), processes, keep=not check
     )
     parameters = sum(value.size for value in run.learner.optimizer.state().values() if value.ndim) // 3
     where = f"{engine.name}, {engine.device}" + (f", {processes.size} processes" if processes.size > 1 else "")
-    told.print(f"{parameters} parameters on {where}; steps {run.step} to {run.n_steps}")
+    console.print(f"{parameters} parameters on {where}; steps {run.step} to {run.n_steps}")
     if check:
         return True
     if output is not None and processes.rank == 0:
         with replacing(output) as file:
             file.write(json.dumps(run.script.content(), indent=2).encode() + b"\n")
     if engine.rounds_shapes:
-        told.print("compiling at the first step, and where there are more atoms or neighbors than before")
-    finished = _with_bar(run, told) if told.is_terminal else run.run(_lines(run, told))
-    _tell_end(run, told, finished)
+        console.print("compiling at the first step, and where there are more atoms or neighbors than before")
+    finished = _with_bar(run, console) if console.is_terminal else run.run(_lines(run, console))
+    _tell_end(run, console, finished)
     return finished
 
 
@@ -117,41 +119,41 @@ def _script(path: Path, origin: StartFrom) -> Script:
         raise SettingError(f"{error}\n  --use-pretrain-script takes descriptor and fitting net from the file") from None
 
 
-def _tell_end(run: Training, told: Console, finished: bool) -> None:
+def _tell_end(run: Training, console: Console, finished: bool) -> None:
     """How long it took, the smallest errors, what was written, and what to do next."""
     training, total = run.script.training, sum(run.spent.values())
     if run.spent:
         parts = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in run.spent.items())
-        told.print(f"took {timedelta(seconds=round(total))}: {parts}", highlight=False)
+        console.print(f"took {timedelta(seconds=round(total))}: {parts}", highlight=False)
     for name, (error, step) in run.smallest.items():
         if name.partition(" ")[0] != "rmse" or not _has_terms(run.smallest):
-            told.print(f"best {escape(name)} {error:.3g} at step {step}", highlight=False)
+            console.print(f"best {escape(name)} {error:.3g} at step {step}", highlight=False)
     files = [*map(str, run.written.values()), *[training.disp_file] * training.disp_training]
     files += [run.script.settings.validating.full_val_file] * bool(run.validations)
     if run.written:
-        told.print(f"wrote {', '.join(files)}", markup=False, soft_wrap=True)
+        console.print(f"wrote {', '.join(files)}", markup=False, soft_wrap=True)
     if not finished:
-        told.print(f"stopped after step {run.step}; go on with --restart {training.save_ckpt}")
+        console.print(f"stopped after step {run.step}; go on with --restart {training.save_ckpt}")
     elif run.written:
         if run.step < run.n_steps:
-            told.print(
+            console.print(
                 f"ended at step {run.step} of {run.n_steps}: validation has not improved for validating.patience"
             )
         best = run.written.get("best.ckpt", run.written["checkpoint"])
-        told.print(f"next: dpmodel test {best} -s DATA", markup=False, soft_wrap=True)
-        told.print(f"or: dpmodel convert {best} model.dp", markup=False, soft_wrap=True)
+        console.print(f"next: dpmodel test {best} -s DATA", markup=False, soft_wrap=True)
+        console.print(f"or: dpmodel convert {best} model.dp", markup=False, soft_wrap=True)
 
 
-def _with_bar(run: Training, told: Console) -> bool:
+def _with_bar(run: Training, console: Console) -> bool:
     """Run under a line that moves, with a log above it."""
     columns = BarColumn(20), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[speed]}")
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=told) as progress:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         first = "compiling" if run.engine.rounds_shapes else ""
         bar = progress.add_task("training", total=run.n_steps, completed=run.step, speed=first)
         line = _lines(run, progress.console, pace=False)
 
-        def watch(step: int, task: str, found: Columns, learning_rate: float) -> None:
-            line(step, task, found, learning_rate)
+        def watch(step: int, task: str, errors: Columns, learning_rate: float) -> None:
+            line(step, task, errors, learning_rate)
             speed = progress.tasks[bar].speed
             rate = "" if not speed else f"{speed:.2g}/s" if speed > 1 else f"{1 / speed:.2g} s/step"
             progress.update(bar, completed=step, speed=rate)
@@ -159,11 +161,11 @@ def _with_bar(run: Training, told: Console) -> bool:
         return run.run(watch)
 
 
-def _lines(run: Training, told: Console, *, pace: bool = True) -> Watch:
+def _lines(run: Training, console: Console, *, pace: bool = True) -> Watch:
     """A line for each of the learning curve; ``pace``: with the time of a step, and the time that is left."""
     last, since = run.step, time.monotonic()
 
-    def watch(step: int, task: str, found: Columns, learning_rate: float) -> None:
+    def watch(step: int, task: str, errors: Columns, learning_rate: float) -> None:
         nonlocal last, since
         if step > 1 and step % run.script.training.disp_freq:
             return
@@ -171,16 +173,16 @@ def _lines(run: Training, told: Console, *, pace: bool = True) -> Watch:
         each, last, since = (now - since) / (step - last), step, now
         left = timedelta(seconds=round(each * (run.n_steps - step)))
         where = f"step {step} of {task}" if run.script.multi else f"step {step}"
-        line = f"{where}: {_values(found, learning_rate)}{f', {each:.2g} s/step, {left} left' if pace else ''}"
-        told.print(escape(line), highlight=False, soft_wrap=True)
+        line = f"{where}: {_values(errors, learning_rate)}{f', {each:.2g} s/step, {left} left' if pace else ''}"
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
     return watch
 
 
-def _values(found: Columns, learning_rate: float) -> str:
+def _values(errors: Columns, learning_rate: float) -> str:
     """The errors that there are."""
-    shown = [name for name in found if (name != "rmse" or not _has_terms(found)) and not math.isnan(found[name])]
-    return " ".join([*(f"{name} {found[name]:.3g}" for name in shown), f"lr {learning_rate:.1e}"])
+    shown = [name for name in errors if (name != "rmse" or not _has_terms(errors)) and not math.isnan(errors[name])]
+    return " ".join([*(f"{name} {errors[name]:.3g}" for name in shown), f"lr {learning_rate:.1e}"])
 
 
 def _has_terms(columns: Iterable[str]) -> bool:

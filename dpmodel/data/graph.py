@@ -123,10 +123,10 @@ def _arrange(edges: Edges, types: Array, n: int, selection: Selection, name: Nam
     excluded = _excluded(types[row], types[edges.neighbor[order]], selection)
     if selection.truncate:
         _check_overflow(row, edges.distance[order], excluded, n, selection, name, strict)
-        kept = ~excluded & (_rank(row, n) < selection.widest.nsel)
+        selected = ~excluded & (_rank(row, n) < selection.widest.nsel)
     else:
-        kept = ~excluded
-    order, row = order[kept], row[kept]
+        selected = ~excluded
+    order, row = order[selected], row[selected]
     clash = np.flatnonzero(edges.distance[order] < COINCIDING)
     if len(clash):
         a, b = row[clash[0]], edges.neighbor[order[clash[0]]]
@@ -164,7 +164,7 @@ def _check_overflow(
     row: Array, distance: Array, excluded: Array, n: int, selection: Selection, name: Names, strict: bool
 ) -> None:
     """Say which blocks leave out neighbors, and what ``nsel`` would keep them all."""
-    found = []
+    lines = []
     for block_name, block in selection.blocks.items():
         # exclusion comes after the truncation of the widest list, and before that of the others
         left = np.zeros_like(excluded) if block == selection.widest else excluded
@@ -172,13 +172,13 @@ def _check_overflow(
         count = np.bincount(row[counted], minlength=n)
         worst = int(count.argmax())
         if count[worst] > block.nsel:
-            found.append(
+            lines.append(
                 f"{block_name} keeps the {block.nsel} nearest neighbors within {block.cutoff:g} angstrom, but "
                 f"{name(worst)} has {count[worst]} ({(count > block.nsel).sum()} of {len(count)} atoms have too many; "
                 f"nsel = {count[worst]} would keep all)"
             )
-    if found:
-        message = "; ".join(found) + ". Is the structure denser than those the model was trained for?"
+    if lines:
+        message = "; ".join(lines) + ". Is the structure denser than those the model was trained for?"
         if strict:
             raise InputError(message)
         warnings.warn(message + " The farthest are left out.", NeighborOverflowWarning, stacklevel=5)

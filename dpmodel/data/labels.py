@@ -43,9 +43,9 @@ def label_name(file: str) -> str:
 def frame_shape(name: str, n_atoms: int, size: int) -> tuple[int, ...] | None:
     """The shape of one frame of a label that has ``size`` numbers; None if no such shape has."""
     shape = [n_atoms if d == "n" else d for d in LABELS.get(name, OTHER).shape]
-    known = 1
+    fixed = 1
     for d in shape:
-        known *= d if isinstance(d, int) else 1
-    if size % known or ("*" not in shape and size != known):
+        fixed *= d if isinstance(d, int) else 1
+    if size % fixed or ("*" not in shape and size != fixed):
         return None
-    return tuple(size // known if d == "*" else int(d) for d in shape)
+    return tuple(size // fixed if d == "*" else int(d) for d in shape)

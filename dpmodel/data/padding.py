@@ -34,13 +34,13 @@ def pad_graph(graph: Graph, selection: Selection, sizes: Sizes | None = None) ->
     sizes = sizes or rounded_sizes(graph, selection)
     n_centers, n = graph.neighbors.shape
     total, width = sizes["centers"], sizes["neighbors"]
-    place = padded_index(graph, total)
+    row_of = padded_index(graph, total)
     neighbors = np.repeat(np.arange(total)[:, None], width, axis=1)
-    neighbors[:n_centers, :n] = place[graph.neighbors]
+    neighbors[:n_centers, :n] = row_of[graph.neighbors]
     shift = np.tile(selection.far, (total, width, 1))
     shift[:n_centers, :n] = graph.shift
     types = np.full(total + sizes["ghosts"], selection.n_types)
-    types[place] = graph.types
+    types[row_of] = graph.types
     members = _grown(graph.members, (len(graph.members), sizes["members"]), n_centers)
     return graph._replace(
         types=types,

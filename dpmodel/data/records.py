@@ -99,8 +99,8 @@ class Records:
         self._kind = dict(kinds[int(number)])
 
     def has(self, name: str) -> bool:
-        known = {"type.raw": True, "type_map.raw": bool(self._database.type_map)}
-        return known.get(name, "box" not in self._kind)
+        files = {"type.raw": True, "type_map.raw": bool(self._database.type_map)}
+        return files.get(name, "box" not in self._kind)
 
     def tokens(self, name: str) -> list[str]:
         return ["0"] * self._kind["real_atom_types"] if name == "type.raw" else self._database.type_map

@@ -24,8 +24,8 @@ def mixture(n_types: int, seed: int = 0) -> Structure:
     random = np.random.default_rng(seed)
     n_atoms, spacing = max(24, n_types), 2.4
     n = ceil(n_atoms ** (1 / 3) - 1e-9)
-    places = np.stack(np.meshgrid(*[np.arange(n)] * 3), axis=-1).reshape(-1, 3)[:n_atoms]
-    positions = (places + random.uniform(-0.12, 0.12, places.shape)) * spacing
+    sites = np.stack(np.meshgrid(*[np.arange(n)] * 3), axis=-1).reshape(-1, 3)[:n_atoms]
+    positions = (sites + random.uniform(-0.12, 0.12, sites.shape)) * spacing
     types = random.permutation(np.resize(np.arange(n_types), n_atoms))
     return Structure(positions, types, n * spacing * np.eye(3), np.full(3, True))
 

@@ -80,8 +80,8 @@ class Group:
         return self._read(lambda top: sorted(n.removesuffix(".npy") for n in member(top, folder) if n.endswith(".npy")))
 
     def array(self, folder: str, name: str) -> StoredArray:
-        place = f"{folder}/{name}.npy"
-        return self._read(lambda top: stored_array(member(top, place), self._file, f"{self.path}/{place}"))
+        path = f"{folder}/{name}.npy"
+        return self._read(lambda top: stored_array(member(top, path), self._file, f"{self.path}/{path}"))
 
     def systems(self) -> list[str]:
         """Names of the groups, here and below, that are systems."""

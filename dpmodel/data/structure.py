@@ -109,10 +109,10 @@ def _positions(positions: Any) -> Array:
 
 
 def _types(types: Any, nf: int, n: int, type_map: Sequence[str]) -> Array:
-    given = _array("types", types)
-    if given.dtype.kind not in "iuf":
-        raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {given.dtype}")
-    t = _broadcast("types", given, nf, (n,), "one for each atom of positions")
+    array = _array("types", types)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {array.dtype}")
+    t = _broadcast("types", array, nf, (n,), "one for each atom of positions")
     names = ", ".join(f"{i} {name}" for i, name in enumerate(type_map))
     bad = np.argwhere(~((t == np.floor(t)) & (t >= -1) & (t < len(type_map))))
     if len(bad):
@@ -122,12 +122,12 @@ def _types(types: Any, nf: int, n: int, type_map: Sequence[str]) -> Array:
 
 
 def _pbc(pbc: Any, nf: int, default: bool) -> Array:
-    given = _array("pbc", default if pbc is None else pbc)
-    if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+    flags = _array("pbc", default if pbc is None else pbc)
+    if flags.dtype.kind not in "biu" or not np.isin(flags, (0, 1)).all():
         raise InputError(f"pbc should be True or False, or three of them, got {pbc!r}")
-    if given.ndim == 0:
-        given = np.repeat(given, 3)
-    return _broadcast("pbc", given, nf, (3,), "one for each lattice vector").astype(bool)
+    if flags.ndim == 0:
+        flags = np.repeat(flags, 3)
+    return _broadcast("pbc", flags, nf, (3,), "one for each lattice vector").astype(bool)
 
 
 def per_frame(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array:
@@ -138,17 +138,17 @@ def per_frame(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str)
 
 
 def _parameters(name: str, value: Any, nf: int, shape: tuple[int, ...], hint: str) -> Array | None:
-    wanted = shape[-1]
-    if value is None and not wanted:
+    width = shape[-1]
+    if value is None and not width:
         return None
     if value is None:
-        raise InputError(f"the model needs {name}, {wanted} numbers: give shape {hint} with k = {wanted}")
-    if not wanted:
+        raise InputError(f"the model needs {name}, {width} numbers: give shape {hint} with k = {width}")
+    if not width:
         raise InputError(f"the model takes no {name}: leave it out")
     a = _numbers(name, value)
-    if wanted == 1 and a.shape in (shape[:-1], (nf, *shape[:-1])):  # files have no axis of one number
+    if width == 1 and a.shape in (shape[:-1], (nf, *shape[:-1])):  # files have no axis of one number
         a = a[..., None]
-    return per_frame(name, a, nf, shape, f"the model takes k = {wanted} numbers")
+    return per_frame(name, a, nf, shape, f"the model takes k = {width} numbers")
 
 
 def check_cell(cell: Array, pbc: Array, where: str) -> None:
@@ -185,10 +185,10 @@ def _array(name: str, value: Any) -> Array:
 
 def _numbers(name: str, value: Any) -> Array:
     """A float64 copy."""
-    given = _array(name, value)
-    if given.dtype.kind not in "iuf":
-        raise InputError(f"{name} should be real numbers, got {given.dtype}")
-    return np.array(given, dtype=np.float64)
+    array = _array(name, value)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name} should be real numbers, got {array.dtype}")
+    return np.array(array, dtype=np.float64)
 
 
 def _broadcast(name: str, a: Array, nf: int, shape: tuple[int, ...], hint: str) -> Array:
@@ -201,9 +201,9 @@ def _check_finite(name: str, a: Array) -> None:
     """``a`` (nf, ...) holds no NaN and no infinity."""
     bad = np.argwhere(~np.isfinite(a))
     if len(bad):
-        place = tuple(int(i) for i in bad[0])
-        atom = f", atom {place[1]}" if name in ("positions", "aparam") else ""
-        raise InputError(f"frame {place[0]}{atom}: {name}{list(place)} is {a[place]}")
+        index = tuple(int(i) for i in bad[0])
+        atom = f", atom {index[1]}" if name in ("positions", "aparam") else ""
+        raise InputError(f"frame {index[0]}{atom}: {name}{list(index)} is {a[index]}")
 
 
 def types_of(symbols: Sequence[str], type_map: Sequence[str], what: str = "atom") -> list[int]:

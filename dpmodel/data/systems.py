@@ -117,7 +117,7 @@ class System:
 
     def structure(self, i: int) -> Structure:
         """The atoms of frame ``i`` alone, with its parameters."""
-        k, s = self._place(i)
+        k, s = self._locate(i)
         cell = s.rows["box"][k] if self.periodic else None
         if cell is not None:
             try:
@@ -134,16 +134,16 @@ class System:
 
     def labels_of(self, i: int) -> list[str]:
         """The labels that the set of frame ``i`` has."""
-        return [name for name in self._place(i)[1].rows if name not in (*GEOMETRY, *PARAMETERS)]
+        return [name for name in self._locate(i)[1].rows if name not in (*GEOMETRY, *PARAMETERS)]
 
     def label(self, i: int, name: str) -> Array:
         """One label of frame ``i``."""
-        k, s = self._place(i)
+        k, s = self._locate(i)
         return s.rows[name][k]
 
     def types(self, i: int) -> Array:
         """The types of the atoms of frame ``i``, (n,) int: indices into ``type_map``, -1 for virtual atoms."""
-        return self._frame_types(*self._place(i))
+        return self._frame_types(*self._locate(i))
 
     def counts(self, i: int) -> Array:
         """Number of atoms of each type in frame ``i``, (n_types,) int; virtual ones not counted."""
@@ -152,10 +152,10 @@ class System:
 
     def where(self, i: int, name: str) -> str:
         """For messages: the file of an array, and frame ``i`` in it."""
-        k, s = self._place(i)
+        k, s = self._locate(i)
         return f"{s.rows[name].values.where}: frame {k}"
 
-    def _place(self, i: int) -> tuple[int, _Set]:
+    def _locate(self, i: int) -> tuple[int, _Set]:
         if not 0 <= i < self.n_frames:
             raise IndexError(f"{self.path} has {self.n_frames} frames, there is no frame {i}")
         which = int(np.searchsorted(self._starts, i, side="right")) - 1
@@ -193,14 +193,14 @@ class System:
         if self.unnamed:
             meant = ", ".join(f"{t} for {name}" for t, name in enumerate(names))
             warnings.warn(f"{UNNAMED}: the numbers in {MARK} are those of the model, {meant}", stacklevel=3)
-        known = wanted or names
-        missing = [name for name in names if name not in known]
+        type_map = wanted or names
+        missing = [name for name in names if name not in type_map]
         if missing:
             raise FileError(
                 f"{self.path}/type_map.raw: {', '.join(map(repr, missing))} not among the model's types"
-                f" {', '.join(known)}; add to type_map of the model, or take out of the file if no atom is one"
+                f" {', '.join(type_map)}; add to type_map of the model, or take out of the file if no atom is one"
             )
-        return known, np.array([known.index(name) for name in names])
+        return type_map, np.array([type_map.index(name) for name in names])
 
     # --- sets ---
 
@@ -219,10 +219,10 @@ class System:
         n_frames = coord.shape[0] if len(coord.shape) > 1 else 1
         if not n_frames:
             raise FileError(f"{path}/coord.npy: there are no frames in it")
-        wanted = sorted((name for name in names if self._wanted(name, names)), key=GEOMETRY.__contains__)
-        return _Set(path, {label_name(name): self._open(folder, name, n_frames) for name in wanted}, n_frames)
+        arrays = sorted((name for name in names if self._is_read(name, names)), key=GEOMETRY.__contains__)
+        return _Set(path, {label_name(name): self._open(folder, name, n_frames) for name in arrays}, n_frames)
 
-    def _wanted(self, name: str, others: Collection[str]) -> bool:
+    def _is_read(self, name: str, others: Collection[str]) -> bool:
         """Whether an array is looked at; ``others`` are in the same set."""
         label = label_name(name)
         if label in GEOMETRY:
@@ -286,13 +286,13 @@ class System:
         fitting = self._wants.fitting_net
         if values["fparam"] is None and fitting.default_fparam is not None:
             values["fparam"] = np.array(fitting.default_fparam)
-        for name, wanted in (("fparam", fitting.numb_fparam), ("aparam", fitting.numb_aparam)):
+        for name, width in (("fparam", fitting.numb_fparam), ("aparam", fitting.numb_aparam)):
             value = values[name]
-            if not wanted:
+            if not width:
                 values[name] = None
-            elif value is None or value.shape[-1] != wanted:
+            elif value is None or value.shape[-1] != width:
                 what = "there is no such file" if value is None else f"it has {value.shape[-1]}"
-                raise FileError(f"{s.path}/{name}.npy: the model wants {wanted} numbers ({name}), but {what}")
+                raise FileError(f"{s.path}/{name}.npy: the model wants {width} numbers ({name}), but {what}")
         return values
 
 
@@ -302,14 +302,14 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     ``patterns``: take only directories that match one of these, as ``Path.rglob`` has it.  Raises FileError for an
     entry that has no system.
     """
-    found = []
+    folders = []
     for entry in [systems] if isinstance(systems, str | os.PathLike) else systems:
         here = _below(os.fspath(entry), patterns)
         if not here:
             those = f" that match {', '.join(patterns)} (rglob_patterns)" if patterns is not None else ""
             raise FileError(f"{entry}: expected systems (folders with {MARK}) in or below it{those}, found none")
-        found += here
-    return found
+        folders += here
+    return folders
 
 
 def _below(entry: str, patterns: Sequence[str] | None) -> list[str]:

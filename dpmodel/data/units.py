@@ -87,8 +87,8 @@ def _distances(frames: list[Frame]) -> tuple[float, float]:
     energy = np.array([f.labels["energy"] for f in frames])
     square = np.array([np.mean(f.labels["force"] ** 2) for f in frames])
     volume = [1.0 if f.structure.cell is None else abs(np.linalg.det(f.structure.cell)) for f in frames]
-    known = np.column_stack([np.ones(len(frames)), square, volume])
-    rest = energy - known @ np.linalg.lstsq(known, energy)[0]
+    design = np.column_stack([np.ones(len(frames)), square, volume])
+    rest = energy - design @ np.linalg.lstsq(design, energy)[0]
     unit = np.sqrt(n * square.mean())
     return (float(energy.std() / unit), float(rest.std() / unit)) if unit > 0 else (0.0, 0.0)
 

@@ -112,9 +112,9 @@ class DPA2:
         width = shape(graph.blocks["repformer"])[1]
         near = parts.near("repformer")
         states, switch = [], []
-        for mine, n in zip(parts.split(g1), near, strict=True):
+        for own_g1, n in zip(parts.split(g1), near, strict=True):
             g2, h2, s, *slots = execution.in_groups(partial(_apply_start, self.repformer), n)
-            states.append(_State(mine, g2, h2, n.neighbors, *slots))
+            states.append(_State(own_g1, g2, h2, n.neighbors, *slots))
             switch.append(s)
         for i, layer in enumerate(self.repformer.layers):
             if execution.observed:

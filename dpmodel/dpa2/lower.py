@@ -66,8 +66,8 @@ def _nearest(coord: Array, center: Array, source: Array, occupied: Array, cutoff
     distance = xp.where(occupied & (distance <= cutoff), distance, float("inf"))
     rows, width = shape(distance)
     order = xp.argsort(distance, axis=1, stable=True)
-    place = xp.reshape(xp.arange(rows, **like(order)) * width, (rows, 1)) + order
-    return gather(xp.reshape(source, (-1,)), place), gather(xp.reshape(distance, (-1,)), place)
+    index = xp.reshape(xp.arange(rows, **like(order)) * width, (rows, 1)) + order
+    return gather(xp.reshape(source, (-1,)), index), gather(xp.reshape(distance, (-1,)), index)
 
 
 def _mask(distance: Array, block: Block, truncate: bool) -> Array:

@@ -92,7 +92,7 @@ def real_slots(near: Neighborhood, excluded: tuple[tuple[int, int], ...], n_type
         return near.occupied
     xp = namespace(near.neighbor_types)
     pair = near.types[:, None] * (n_types + 1) + near.neighbor_types
-    kept = near.occupied
+    real = near.occupied
     for a, b in excluded:
-        kept = kept & xp.not_equal(pair, a * (n_types + 1) + b) & xp.not_equal(pair, b * (n_types + 1) + a)
-    return kept
+        real = real & xp.not_equal(pair, a * (n_types + 1) + b) & xp.not_equal(pair, b * (n_types + 1) + a)
+    return real

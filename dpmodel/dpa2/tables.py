@@ -66,8 +66,8 @@ def obstacles(
     if near.table is not None or near.type_table is not None:
         yield "it is compressed already"
     if repinit.activation_function.lower() not in DERIVATIVES:
-        known = ", ".join(DERIVATIVES)
-        yield f"repinit.activation_function is {repinit.activation_function!r}, tables know {known}"
+        supported = ", ".join(DERIVATIVES)
+        yield f"repinit.activation_function is {repinit.activation_function!r}, tables know {supported}"
     pairs = {(i, j) for i in range(near.n_types) for j in range(near.n_types)}
     if not pairs - {p for a, b in s.exclude_types for p in ((a, b), (b, a))}:
         yield "exclude_types leaves no pair of types"

@@ -38,9 +38,9 @@ def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -
     return replace(file, model=replace(file.model, out_bias=new))
 
 
-def _missing(label: OutputSample, found: Prediction, name: str) -> OutputSample:
+def _missing(label: OutputSample, p: Prediction, name: str) -> OutputSample:
     """What a prediction lacks of the labels of its frame."""
-    outputs = {name: found.energy, f"atom_{name}": found.atom_energy} if found.energy is not None else found.outputs
+    outputs = {name: p.energy, f"atom_{name}": p.atom_energy} if p.energy is not None else p.outputs
     frame, atoms = np.reshape(outputs[name], -1), np.reshape(outputs[f"atom_{name}"], (len(label.types), -1))
     return OutputSample(
         label.types,
@@ -51,11 +51,11 @@ def _missing(label: OutputSample, found: Prediction, name: str) -> OutputSample:
 
 def with_bias(file: ModelFile, energies: Mapping[str, float]) -> ModelFile:
     """``file`` with these output biases, eV an atom by the name of its type; the others stay.  Raises InputError."""
-    known, bias = file.settings.type_map, file.model.out_bias.copy()
+    type_map, bias = file.settings.type_map, file.model.out_bias.copy()
     for name, energy in energies.items():
-        if name not in known or not np.isfinite(energy):
-            raise InputError(f"bias: expected a finite energy for one of {', '.join(known)}, got {name}={energy}")
-        bias[known.index(name)] = energy
+        if name not in type_map or not np.isfinite(energy):
+            raise InputError(f"bias: expected a finite energy for one of {', '.join(type_map)}, got {name}={energy}")
+        bias[type_map.index(name)] = energy
     return replace(file, model=replace(file.model, out_bias=bias))
 
 

@@ -32,19 +32,19 @@ class Change:
 def compare(plain: ModelFile, tabulated: ModelFile, engine: Engine, samples: Sequence[Structure]) -> Change:
     """Evaluate both on ``samples``, in turn."""
     runs = [Evaluator(file, engine) for file in (plain, tabulated)]
-    found: list[list[Prediction]] = [[], []]
+    predictions: list[list[Prediction]] = [[], []]
     times: list[list[float]] = [[], []]
     for repeat in range(4):
         for i, run in enumerate(runs):
             start = time.perf_counter()
-            found[i] = [p for part in run.evaluate(samples, Wants(), strict=False) for p in part]
+            predictions[i] = [p for part in run.evaluate(samples, Wants(), strict=False) for p in part]
             if repeat:  # the first call compiles and warms up
                 times[i].append(time.perf_counter() - start)
     sizes = [len(s.types) for s in samples]
     return Change(
-        energy=_largest([(a.energy - b.energy) / n for a, b, n in zip(*found, sizes, strict=True)]),
-        forces=_largest([a.forces - b.forces for a, b in zip(*found, strict=True)]),
-        virial=_largest([(a.virial - b.virial) / n for a, b, n in zip(*found, sizes, strict=True)]),
+        energy=_largest([(a.energy - b.energy) / n for a, b, n in zip(*predictions, sizes, strict=True)]),
+        forces=_largest([a.forces - b.forces for a, b in zip(*predictions, strict=True)]),
+        virial=_largest([(a.virial - b.virial) / n for a, b, n in zip(*predictions, sizes, strict=True)]),
         speed_up=statistics.median(times[0]) / statistics.median(times[1]),
     )
 

@@ -33,8 +33,8 @@ def change_type_map(
     SettingError for impossible names.
     """
     if not set(type_map) & set(file.settings.type_map):
-        known = ", ".join(file.settings.type_map)
-        raise InputError(f"type_map: expected at least one of the model's types {known}, got {', '.join(type_map)}")
+        names = ", ".join(file.settings.type_map)
+        raise InputError(f"type_map: expected at least one of the model's types {names}, got {', '.join(type_map)}")
     settings = renumbered(file.settings, type_map)
     model = transplanted(ModelFile(settings, fresh(settings)), file)
     return file.changed(settings, replace(model, descriptor=retabulated(model.descriptor, file.model.descriptor)))
@@ -48,16 +48,16 @@ def numbers_of(new: Sequence[str], old: Sequence[str]) -> TypeNumbers:
 def renumbered(settings: ModelSettings, type_map: Sequence[str]) -> ModelSettings:
     """``settings`` for other types: lists of types in their new numbers, lists with one entry a type in new order."""
     mapping = numbers_of(type_map, settings.type_map)
-    place = {old: new for new, old in enumerate(mapping) if old is not None}
+    new_index = {old: new for new, old in enumerate(mapping) if old is not None}
 
-    def types(given: Sequence[int]) -> list[int]:
-        return [place[t] for t in given if t in place]
+    def types(indices: Sequence[int]) -> list[int]:
+        return [new_index[t] for t in indices if t in new_index]
 
-    def pairs(given: Sequence[Sequence[int]]) -> list[list[int]]:
-        return [types(pair) for pair in given if set(pair) <= place.keys()]
+    def pairs(index_pairs: Sequence[Sequence[int]]) -> list[list[int]]:
+        return [types(pair) for pair in index_pairs if set(pair) <= new_index.keys()]
 
-    def entries(given: Sequence[Any], unknown: Any = None) -> list[Any]:
-        return [unknown if old is None else given[old] for old in mapping]
+    def entries(values: Sequence[Any], unknown: Any = None) -> list[Any]:
+        return [unknown if old is None else values[old] for old in mapping]
 
     data = settings.model_dump()
     descriptor, fitting = data["descriptor"], data["fitting_net"]
@@ -83,15 +83,15 @@ def transplanted(fresh: ModelFile, file: ModelFile, *, head: bool = True, path: 
     Types are matched by name; those that ``file`` does not know keep what ``fresh`` has of them (no output bias).
     Raises FileError where an array does not fit.
     """
-    new, given = state(fresh.model), state(file.model)
+    new, source = state(fresh.model), state(file.model)
     rows = _rows(fresh.model)
     mapping = numbers_of(fresh.settings.type_map, file.settings.type_map)
     for name, value in new.items():
         if (not head and not name.startswith("descriptor.")) or name.endswith("type_embedding.features"):
             continue
-        if name not in given:
+        if name not in source:
             raise FileError(f"{path}: expected {name}, which the input's model has, found no such array")
-        old = given[name]
+        old = source[name]
         if name in OUTPUT and not file.model.distinguish_types:
             old = np.tile(old[:1], (len(mapping), 1))  # the first type's, used for all
         elif name in rows:
@@ -118,10 +118,10 @@ def _by_type(name: str, fresh: np.ndarray, old: np.ndarray, mapping: TypeNumbers
 
 def _embedding(layer: Linear, file: ModelFile, type_map: Sequence[str]) -> np.ndarray:
     """Weights that give the known types the vectors they had: a shortcut adds the identity to them."""
-    source, known = file.model.descriptor.type_embedding.layer, file.settings.type_map
-    if tuple(type_map) == known:
+    source, names = file.model.descriptor.type_embedding.layer, file.settings.type_map
+    if tuple(type_map) == names:
         return source.weight
-    vectors = dict(zip(known, source.weight + _shortcut(source), strict=True))
+    vectors = dict(zip(names, source.weight + _shortcut(source), strict=True))
     new = {name: Initializer(0)(name).uniform((source.n_out,), 0.0, 1.0) for name in type_map}
     return np.stack([(new | vectors)[name] for name in type_map]) - _shortcut(layer)
 

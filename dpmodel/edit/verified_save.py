@@ -66,13 +66,13 @@ def write_checked(
 
 def tried(path: str | os.PathLike[str], written: ModelFile, file: ModelFile, original: ModelFile) -> float:
     """How far the numbers of ``written`` are from those of ``original``; FileError where that is too far."""
-    every, known = file.settings.type_map, original.settings.type_map
-    found = answers(written, every)
-    same = tuple(name for name in known if name in every)
+    every, names = file.settings.type_map, original.settings.type_map
+    numbers = answers(written, every)
+    same = tuple(name for name in names if name in every)
     if same != every:
-        found = answers(written, same)
+        numbers = answers(written, same)
     allowed = max(tolerance_of(f.settings) for f in (file, original))
-    return expect_equal(path, found, expected(file, original, same), allowed)
+    return expect_equal(path, numbers, expected(file, original, same), allowed)
 
 
 def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arrays:
@@ -92,24 +92,24 @@ def answers(file: ModelFile, names: Sequence[str]) -> Arrays:
     wants = Wants(atom_virial="edges" if is_energy else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NeighborOverflowWarning)
-        [[found]] = evaluator.evaluate([asked(mixture(len(names)), names, file.settings)], wants, strict=False)
+        [[prediction]] = evaluator.evaluate([asked(mixture(len(names)), names, file.settings)], wants, strict=False)
     if not is_energy:
-        return found.outputs
-    return {"energies": found.atom_energy[0], "forces": found.forces[0], "virials": found.atom_virial[0]}
+        return prediction.outputs
+    return {"energies": prediction.atom_energy[0], "forces": prediction.forces[0], "virials": prediction.atom_virial[0]}
 
 
-def expect_same_arrays(path: str | os.PathLike[str], found: Arrays, right: Arrays) -> None:
+def expect_same_arrays(path: str | os.PathLike[str], arrays: Arrays, right: Arrays) -> None:
     """Raise FileError where an array is not, number for number, the right one."""
-    lost = [name for name, value in right.items() if name not in found or not np.array_equal(found[name], value)]
+    lost = [name for name, value in right.items() if name not in arrays or not np.array_equal(arrays[name], value)]
     if lost:
         raise FileError(f"{path}: not written: read back, arrays are not what they were: {', '.join(lost[:3])}")
 
 
-def expect_equal(path: str | os.PathLike[str], found: Arrays, right: Arrays, allowed: float) -> float:
+def expect_equal(path: str | os.PathLike[str], numbers: Arrays, right: Arrays, allowed: float) -> float:
     """The largest difference, relative to the largest number; FileError if it is above ``allowed``."""
     worst = 0.0
     for name, value in right.items():
-        difference, scale = float(np.abs(found[name] - value).max()), float(np.abs(value).max())
+        difference, scale = float(np.abs(numbers[name] - value).max()), float(np.abs(value).max())
         relative = difference / scale if scale else difference
         if not relative <= allowed:
             raise FileError(f"{path}: not written: read back, the model gives {name} that differ by {difference:.1e} "

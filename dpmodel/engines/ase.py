@@ -79,14 +79,14 @@ class DPCalculator(Calculator):
         super().__init__()
         if skin < 0:
             raise InputError(f"skin should be at least 0 angstrom, got {skin}")
-        given = [model] if isinstance(model, str | PathLike | Potential) else list(model)
-        if not given:
+        models = [model] if isinstance(model, str | PathLike | Potential) else list(model)
+        if not models:
             raise InputError("there is no model")
         every = [
             m
             if isinstance(m, Potential)
             else load(m, backend, head=head, device=device, precision=precision, compile=compile, strict=strict)
-            for m in given
+            for m in models
         ]
         self.potentials, self.others = _by_head(every)
         if not self.potentials:
@@ -204,19 +204,19 @@ def _parameters(atoms: Any) -> np.ndarray:
 
 def results(p: Prediction, atoms: Any) -> dict[str, Any]:
     """The results of a frame in ASE's names, units and signs."""
-    found: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     for name, value in (("energy", p.energy), ("energies", p.atom_energy), ("forces", p.forces)):
         if value is not None:
-            found[name] = value[0]
-    found["energy"] = found["free_energy"] = float(found["energy"])
+            properties[name] = value[0]
+    properties["energy"] = properties["free_energy"] = float(properties["energy"])
     if p.energy_uncertainty is not None and p.atom_uncertainty is not None:
-        found["energy_uncertainty"] = float(p.energy_uncertainty[0])
-        found["atom_uncertainty"] = p.atom_uncertainty[0]
+        properties["energy_uncertainty"] = float(p.energy_uncertainty[0])
+        properties["atom_uncertainty"] = p.atom_uncertainty[0]
     for name, virial in (("stress", p.virial), ("stresses", p.atom_virial)):
         stress = None if virial is None else stress_of(virial[0], atoms.cell.array)
         if stress is not None:
-            found[name] = full_3x3_to_voigt_6_stress(stress)
-    return found
+            properties[name] = full_3x3_to_voigt_6_stress(stress)
+    return properties
 
 
 def deviation(predictions: Sequence[Prediction]) -> dict[str, float]:

@@ -53,8 +53,8 @@ class DPDriver(ASEDriver):
         **options: Any,
     ) -> None:
         for name in set(options) - set(OPTIONS):
-            known = ("model", "backend", "head", "device", "precision", "pbc")
-            raise InputError(f"parameters of dpa2: {name!r} is none of {', '.join(known)}{nearest(name, known)}")
+            names = ("model", "backend", "head", "device", "precision", "pbc")
+            raise InputError(f"parameters of dpa2: {name!r} is none of {', '.join(names)}{nearest(name, names)}")
         self.calculator = DPCalculator(
             [path.strip() for path in model.split(";")], backend=backend, head=head, device=device, precision=precision
         )
@@ -75,13 +75,13 @@ class DPDriver(ASEDriver):
         atoms.set_cell(rows)
         atoms.positions[:] = positions
         self.calculator.calculate(atoms)
-        found = self.calculator.results
-        stress = voigt_6_to_full_3x3_stress(found["stress"])
+        results = self.calculator.results
+        stress = voigt_6_to_full_3x3_stress(results["stress"])
         # i-PI's own unit of force differs from its unit of energy over length in the eighth digit
         energy, length = unit_to_internal("energy", "electronvolt", 1.0), unit_to_internal("length", "angstrom", 1.0)
         virial = -stress * atoms.get_volume()
-        extras = json.dumps(found["deviation"]) if "deviation" in found else ""
-        return found["energy"] * energy, found["forces"] * (energy / length), virial * energy, extras
+        extras = json.dumps(results["deviation"]) if "deviation" in results else ""
+        return results["energy"] * energy, results["forces"] * (energy / length), virial * energy, extras
 
 
 if __name__ == "__main__":

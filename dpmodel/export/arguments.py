@@ -59,9 +59,9 @@ def padded_arguments(graph: Graph, positions: np.ndarray, settings: ModelSetting
     """The arguments for one structure in given sizes (``dpmodel.data.padding``)."""
     padded = pad_graph(graph, settings.selection, sizes | {"ghosts": 0})
     fparam = None if padded.fparam is None else padded.fparam[0]
-    given: dict[str, Any] = padded._asdict() | padded.blocks | {"fparam": fparam}
-    given["positions"] = pad_rows(positions, graph, padded)
-    return [given[name] for name in names_of(settings)]
+    fields: dict[str, Any] = padded._asdict() | padded.blocks | {"fparam": fparam}
+    fields["positions"] = pad_rows(positions, graph, padded)
+    return [fields[name] for name in names_of(settings)]
 
 
 def example(settings: ModelSettings) -> list[np.ndarray]:
@@ -84,24 +84,24 @@ def example(settings: ModelSettings) -> list[np.ndarray]:
 
 def graph_of(arguments: Sequence[Array], names: Sequence[str], selection: Selection) -> tuple[Graph, Array]:
     """The graph that arguments of any library describe, and its positions."""
-    given = dict(zip(names, arguments, strict=True))
-    types, fparam = given["types"], given.get("fparam")
+    by_name = dict(zip(names, arguments, strict=True))
+    types, fparam = by_name["types"], by_name.get("fparam")
     xp = namespace(types)
     zeros = types * 0
     first = types[:1] * xp.astype(types[:1] < selection.n_types, types.dtype)
     members = xp.arange(shape(types)[0], dtype=types.dtype, device=getattr(types, "device", None))[None, :]
     graph = Graph(
         types=types,
-        neighbors=given["neighbors"],
-        shift=given["shift"],
-        blocks={name: given[name] for name in selection.blocks},
+        neighbors=by_name["neighbors"],
+        shift=by_name["shift"],
+        blocks={name: by_name[name] for name in selection.blocks},
         first_type=zeros + first,
         frame=zeros,
         members=members,
         fparam=None if fparam is None else fparam[None, :],
-        aparam=given.get("aparam"),
+        aparam=by_name.get("aparam"),
     )
-    return graph, given["positions"]
+    return graph, by_name["positions"]
 
 
 def computed(
@@ -115,13 +115,13 @@ def computed(
     graph, positions = graph_of(arguments, names_of(settings), settings.selection)
     if settings.fitting_net.type != "ener":
         return (atomic_output(model, graph, positions, execution),)
-    found = predict(model, graph, positions, grad_and_aux, execution)
-    return found.energy[0], found.atom_energy, found.forces, found.virial[0, ...], found.atom_virial
+    p = predict(model, graph, positions, grad_and_aux, execution)
+    return p.energy[0], p.atom_energy, p.forces, p.virial[0, ...], p.atom_virial
 
 
 def results_of(values: Sequence[np.ndarray], n: int) -> dict[str, np.ndarray]:
     """What a program gave, of ``n`` atoms, as ``dpmodel.export.forms.Program`` wants it."""
     if len(values) == 1:
         return {"output": values[0][:n]}
-    found = dict(zip(ENERGY, values, strict=True))
-    return {name: value if name in ("energy", "virial") else value[:n] for name, value in found.items()}
+    results = dict(zip(ENERGY, values, strict=True))
+    return {name: value if name in ("energy", "virial") else value[:n] for name, value in results.items()}

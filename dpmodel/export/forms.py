@@ -65,11 +65,11 @@ def form_of(path: str | PathLike[str], wanted: str | None) -> str:
     """The name of the form to write ``path`` in: ``wanted``, or what the suffix says.  Raises InputError."""
     name = fspath(path)
     if wanted is None:
-        found = [form for form, about in FORMS.items() if name.lower().endswith(about.suffix)]
-        if not found:
-            known = ", ".join(f"{about.suffix} ({form})" for form, about in FORMS.items())
-            raise InputError(f"{name}: the suffix says which form to write: {known}; or say it with --for")
-        return found[0]
+        forms = [form for form, about in FORMS.items() if name.lower().endswith(about.suffix)]
+        if not forms:
+            suffixes = ", ".join(f"{about.suffix} ({form})" for form, about in FORMS.items())
+            raise InputError(f"{name}: the suffix says which form to write: {suffixes}; or say it with --for")
+        return forms[0]
     if wanted not in FORMS:
         raise InputError(f"--for: expected one of {', '.join(FORMS)}, got {wanted!r}")
     if not name.lower().endswith(FORMS[wanted].suffix):
@@ -80,10 +80,10 @@ def form_of(path: str | PathLike[str], wanted: str | None) -> str:
 def exporter_of(form: str) -> Any:
     """Who writes and reads ``form``.  Raises BackendError where its libraries are missing."""
     about = FORMS[form]
-    found = backend(about.backend)
-    if not hasattr(found, "exporter"):
+    library = backend(about.backend)
+    if not hasattr(library, "exporter"):
         raise BackendError(f"the {about.backend} backend exports nothing")
     try:
-        return found.exporter(form)
+        return library.exporter(form)
     except ModuleNotFoundError as error:
         raise BackendError(f"{form} needs the package {error.name!r}: pip install {error.name}") from error

@@ -50,18 +50,18 @@ class ProgramEvaluator:
             raise InputError(ONLY.format(what="Hessian"))
         if wants.atom_virial == "dense":
             raise InputError(ONLY.format(what="atomic virials of deepmd-kit's dense kind"))
-        found = self.program(frame, graph)
-        made = [Prediction(**self._fields(frame, found, wants))]
+        numbers = self.program(frame, graph)
+        made = [Prediction(**self._fields(frame, numbers, wants))]
         expect_finite(made, graph, frame.positions, self.selection.cutoff, first_frame)
         return made
 
-    def _fields(self, frame: Structure, found: dict[str, Any], wants: Wants) -> dict[str, Any]:
+    def _fields(self, frame: Structure, numbers: dict[str, Any], wants: Wants) -> dict[str, Any]:
         if self.record.settings.fitting_net.type != "ener":
-            return {"outputs": self._outputs(frame, found["output"])}
+            return {"outputs": self._outputs(frame, numbers["output"])}
         names = ["energy", "atom_energy"]
         names += ["forces", "virial"] if wants.forces else []
         names += ["atom_virial"] if wants.atom_virial else []
-        return {name: np.asarray(found[name], dtype=float)[None] for name in names}
+        return {name: np.asarray(numbers[name], dtype=float)[None] for name in names}
 
     def evaluate_domain(self, graph: Graph, positions: np.ndarray, *, halo: Any) -> EnergyForces:
         """See ``dpmodel.evaluator.Evaluator``; of a process that has the whole system."""
@@ -69,9 +69,9 @@ class ProgramEvaluator:
             raise InputError("an exported file runs in one process: several need the model that it was made from")
         types = np.where(graph.types == self.selection.n_types, -1, graph.types)
         fparam = None if graph.fparam is None else graph.fparam[0]
-        found = self.program(Structure(positions, types, None, np.zeros(3, bool), fparam, graph.aparam), graph)
-        one = {name: np.asarray(found[name])[None] for name in ("energy", "virial")}
-        return EnergyForces(**(found | one))
+        numbers = self.program(Structure(positions, types, None, np.zeros(3, bool), fparam, graph.aparam), graph)
+        one = {name: np.asarray(numbers[name])[None] for name in ("energy", "virial")}
+        return EnergyForces(**(numbers | one))
 
     def _outputs(self, frame: Structure, atomic: np.ndarray) -> dict[str, np.ndarray]:
         settings = self.record.settings
@@ -144,7 +144,7 @@ def passed(path: str | PathLike[str], record: Record, program: Program) -> float
     graph = build_graph_quietly(record)
     wants = Wants(atom_virial="edges" if record.settings.fitting_net.type == "ener" else None)
     try:
-        [found] = ProgramEvaluator(record, program).predictions([record.structure], graph, wants)
+        [prediction] = ProgramEvaluator(record, program).predictions([record.structure], graph, wants)
     except (InputError, BackendError):
         raise
     except Exception as error:  # noqa: BLE001  a program may raise anything
@@ -152,7 +152,7 @@ def passed(path: str | PathLike[str], record: Record, program: Program) -> float
         raise FileError(f"{path}: the program in it does not run: {line}") from None
     worst = 0.0
     for name, right in record.answers.items():
-        value = found.outputs[name][0] if found.outputs else getattr(found, name)[0]
+        value = prediction.outputs[name][0] if prediction.outputs else getattr(prediction, name)[0]
         scale = float(np.abs(right).max()) or 1.0
         relative = float(np.abs(value - right).max()) / scale if value.shape == right.shape else np.inf
         if not relative <= record.tolerance:

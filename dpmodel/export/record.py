@@ -58,9 +58,9 @@ def record_of(file: ModelFile, form: str, versions: Mapping[str, str]) -> Record
     is_energy = settings.fitting_net.type == "ener"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NeighborOverflowWarning)
-        [[found]] = evaluator.evaluate([structure], Wants(atom_virial="edges" if is_energy else None), strict=False)
+        [[p]] = evaluator.evaluate([structure], Wants(atom_virial="edges" if is_energy else None), strict=False)
     names = ("energy", "atom_energy", "forces", "virial", "atom_virial")
-    answers = {name: getattr(found, name) for name in names} if is_energy else found.outputs
+    answers = {name: getattr(p, name) for name in names} if is_energy else p.outputs
     answers = {name: value[0] for name, value in answers.items()}
     versions = {"dpmodel": version("dpmodel"), **versions}
     return Record(form, settings, versions, structure, answers, tolerance_of(settings))

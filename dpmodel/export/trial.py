@@ -10,10 +10,10 @@ from dpmodel.export.read import trial
 def main(path: str) -> None:
     """Print what ``trial`` finds; an error is one line on standard error."""
     try:
-        found = trial(path)
+        report = trial(path)
     except DpmodelError as error:
         sys.exit(str(error))
-    sys.stdout.write("\n" + json.dumps(found) + "\n")
+    sys.stdout.write("\n" + json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def export(
         exporter.write(temporary, file, options)
         seconds = time.perf_counter() - start
         add_record(temporary, record_of(file, form, exporter.versions()))
-        found = tried(temporary)
+        report = tried(temporary)
         size = temporary.stat().st_size
-    return Report(form, seconds, size, **found)
+    return Report(form, seconds, size, **report)
 
 
 def tried(path: Path) -> dict[str, float]:

@@ -15,18 +15,18 @@ _SIZES = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)
 DTYPES = {"bool": np.dtype(bool)} | {f"{k}{n}": np.dtype(f"{k}{n}") for k, sizes in _SIZES.items() for n in sizes}
 
 
-def check_array(value: Any, place: str) -> np.ndarray:
+def check_array(value: Any, where: str) -> np.ndarray:
     """``value`` as a NumPy array in native byte order, if its dtype is one that model files hold."""
     if not isinstance(value, np.ndarray | np.generic | bool | int | float):
-        raise FileError(f"{place}: expected an array, found {describe(value)}")
+        raise FileError(f"{where}: expected an array, found {describe(value)}")
     try:
         array = np.asarray(value)
     except OverflowError:
-        raise FileError(f"{place}: expected a number of at most 64 bits, found {describe(value)}") from None
+        raise FileError(f"{where}: expected a number of at most 64 bits, found {describe(value)}") from None
     if array.dtype.name == "bfloat16":  # ml_dtypes
         array = array.astype(np.float32)
     if array.dtype.name not in DTYPES:
-        raise FileError(f"{place}: expected one of the dtypes {', '.join(DTYPES)}, found {array.dtype}")
+        raise FileError(f"{where}: expected one of the dtypes {', '.join(DTYPES)}, found {array.dtype}")
     return array.astype(DTYPES[array.dtype.name], copy=False)
 
 
@@ -35,11 +35,11 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def plain_value(value: Any, place: str) -> str | int | float | bool | None:
+def plain_value(value: Any, where: str) -> str | int | float | bool | None:
     """``value`` if JSON can hold it; NumPy scalars become Python numbers."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or type(value) in (str, bool, int, float):
         return value
     hint = "; arrays stand below a key '@variables'" if isinstance(value, np.ndarray) else ""
-    raise FileError(f"{place}: expected text, a number, true, false or null, found {describe(value)}{hint}")
+    raise FileError(f"{where}: expected text, a number, true, false or null, found {describe(value)}{hint}")

@@ -27,7 +27,7 @@ from dpmodel.module import state as arrays_of
 from dpmodel.nn.layout import Leaf
 from dpmodel.settings import MANY, nearest
 
-Place = tuple[str, ...]
+Keys = tuple[str, ...]
 
 # part of a place in the tree: part of a tensor's name; what is not listed has the same name in both
 NAMES = {
@@ -62,20 +62,20 @@ OUTPUT = ("out_bias", "out_std")  # 0 and 1 where an old checkpoint lacks them
 LAYERS = (".matrix", ".bias", ".idt")  # tensors without which the settings in the file mean another model
 
 
-def tensor_name(place: Place) -> str:
-    """The name of the tensor that stands at ``place`` below ``model`` of the tree."""
-    return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in place))))
+def tensor_name(keys: Keys) -> str:
+    """The name of the tensor that stands at ``keys`` below ``model`` of the tree."""
+    return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in keys))))
 
 
 def tensor_paths(settings: ModelSettings, model: Model) -> dict[str, Leaf]:
     """The tensors of a model by name; each leaf says which array of ``model`` it is, and how a file holds it."""
 
-    def walk(part: Any, place: Place) -> Iterator[tuple[str, Leaf]]:
+    def walk(part: Any, keys: Keys) -> Iterator[tuple[str, Leaf]]:
         if isinstance(part, Leaf):
-            yield tensor_name(place), part
+            yield tensor_name(keys), part
         members = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
         for key, member in members:
-            yield from walk(member, (*place, str(key)))
+            yield from walk(member, (*keys, str(key)))
 
     return dict(walk(model_template(settings, model), ()))
 
@@ -94,8 +94,8 @@ def tensors_of(state: Mapping[str, Any], head: str) -> dict[str, np.ndarray]:
 
 def usual_name(name: str) -> str:
     """The name of a tensor in a checkpoint of the PyTorch backend, given that of either of the two."""
-    for theirs, usual in EXPORTABLE.items():
-        name = name.replace(theirs, usual)
+    for exported, usual in EXPORTABLE.items():
+        name = name.replace(exported, usual)
     stem, dot, end = name.rpartition(".")
     return stem + dot + ENDS.get(end, end)
 
@@ -203,7 +203,7 @@ def takes_all_neighbors(settings: ModelSettings, tensors: Mapping[str, Any]) -> 
 
     Only the names of the ``tensors`` tell that backend (specification/serialization.md 7).
     """
-    exportable = any(theirs in f".{name}" for name in tensors for theirs in EXPORTABLE)
+    exportable = any(exported in f".{name}" for name in tensors for exported in EXPORTABLE)
     disabled = any(name.endswith(DENSE) and np.any(flag) for name, flag in tensors.items())
     tables = any(name.endswith(TABLES[0]) and value.size for name, value in tensors.items())
     return exportable and not disabled and not tables and settings.descriptor.exportable_takes_all
@@ -220,12 +220,12 @@ def _tables(tensors: Mapping[str, np.ndarray]) -> Tables:
     """The tables of compressed blocks (specification/compression.md 7): tensors that are there and not empty."""
     tables: dict[str, tuple[str, Any]] = {}
     for block, key in ENTRIES.items():
-        place = f"atomic_model.descriptor.{NAMES[key]}"
-        types, info, data = (tensors.get(f"{place}.{name}", np.empty(0)) for name in TABLES)
+        prefix = f"atomic_model.descriptor.{NAMES[key]}"
+        types, info, data = (tensors.get(f"{prefix}.{name}", np.empty(0)) for name in TABLES)
         geometric = {"compress_data": [data], "compress_info": [info]} if data.size else {}
         if types.size:
             arrays = {"type_embd_data": types} | geometric
-            tables[block] = (place, {"geo_compress": data.size > 0, "@variables": arrays})
+            tables[block] = (prefix, {"geo_compress": data.size > 0, "@variables": arrays})
     return tables
 
 

@@ -19,7 +19,7 @@ class _Format(NamedTuple):
 
     module: str
     name: str
-    found: tuple[str, ...]  # what ``sniff`` may say of such a file
+    contents: tuple[str, ...]  # what ``sniff`` may say of such a file
 
     def function(self, verb: str) -> Any:
         return getattr(import_module(f"dpmodel.io.{self.module}"), f"{verb}_{self.name}")
@@ -39,7 +39,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = os.fspath(path)
     form = _format(path)
-    expect_content(path, form.found, form.found[0])
+    expect_content(path, form.contents, form.contents[0])
     tree: dict[str, Any] = form.function("read")(path)
     return tree
 

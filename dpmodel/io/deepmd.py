@@ -38,8 +38,8 @@ class ModelFile:
 
     def changed(self, settings: ModelSettings, model: Model) -> "ModelFile":
         """The file with another model; the script in it, from which deepmd-kit would train it again, follows."""
-        told = self.extras.get("model_def_script", {}) | settings.model_dump()
-        return replace(self, settings=settings, model=model, extras=self.extras | {"model_def_script": told})
+        script = self.extras.get("model_def_script", {}) | settings.model_dump()
+        return replace(self, settings=settings, model=model, extras=self.extras | {"model_def_script": script})
 
 
 def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
@@ -51,8 +51,8 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
         For anything that is missing, unknown, of the wrong shape or at odds with the rest, by its path in the tree.
     """
     if not isinstance(tree.get("model"), dict):
-        found = describe(tree.get("model")) if "model" in tree else f"the keys {', '.join(map(repr, list(tree)[:6]))}"
-        raise FileError(f"{file}: /model: expected a mapping with the model, found {found}")
+        actual = describe(tree.get("model")) if "model" in tree else f"the keys {', '.join(map(repr, list(tree)[:6]))}"
+        raise FileError(f"{file}: /model: expected a mapping with the model, found {actual}")
     reader, extras = Reader(file), extras_of(tree, file)
     settings = reader.settings(tree["model"], extras.get("model_def_script"))
     tables = _entries_of_tables(tree["model"]["descriptor"])
@@ -70,7 +70,7 @@ def filled(mould: Model, arrays: State, reader: Reader) -> Model:
     model: Model = Rebuilder(mould)(held)
     for path, value, want, words in expected_shapes(model):
         if tuple(value.shape) != want:
-            reader.fail(reader.place[path], f"shape {words} = {want}", words=f"{tuple(value.shape)}")
+            reader.fail(reader.where[path], f"shape {words} = {want}", words=f"{tuple(value.shape)}")
     return model
 
 
@@ -150,28 +150,28 @@ def with_tables(model: Model, tables: Tables, reader: Reader) -> Model:
     return replace(model, descriptor=with_embeddings(model.descriptor, changed)) if tables else model
 
 
-def tabulated(near: Any, place: str, entry: Any, reader: Reader) -> Any:
+def tabulated(near: Any, where: str, entry: Any, reader: Reader) -> Any:
     """The embedding ``near`` with room for tables as large as those in ``entry``."""
     arrays = entry.get("@variables") if isinstance(entry, dict) else None
     if not isinstance(arrays, dict):
-        reader.fail(f"{place}/@variables", "a mapping", arrays)
+        reader.fail(f"{where}/@variables", "a mapping", arrays)
     width = near.embedding.layers[-1].n_out
-    rows = reader.table(arrays.get("type_embd_data"), 2, f"{place}/@variables/type_embd_data")
+    rows = reader.table(arrays.get("type_embd_data"), 2, f"{where}/@variables/type_embd_data")
     dtype = near.mean.dtype
     near = replace(near, type_table=TypeTable(rows=np.empty(rows.shape, dtype), n_rows=len(rows), width=width))
     if not entry.get("geo_compress"):
         return near
     members = {}
     for name, ndim in (("compress_data", 2), ("compress_info", 1)):
-        here, value = f"{place}/@variables/{name}", arrays.get(name)
+        here, value = f"{where}/@variables/{name}", arrays.get(name)
         if not isinstance(value, list) or len(value) != 1:
             reader.fail(here, "a list of one array", value)
         members[name] = reader.table(value[0], ndim, f"{here}/0")
     info, n_rows = members["compress_info"], len(members["compress_data"])
     if info.shape != (6,) or not np.all(info[3:5] > 0) or not info[0] < info[1] <= info[2]:
-        reader.fail(f"{place}/@variables/compress_info/0", "lower < upper <= top, two steps, a frequency", info)
+        reader.fail(f"{where}/@variables/compress_info/0", "lower < upper <= top, two steps, a frequency", info)
     numbers = dict(zip(("lower", "upper", "top", "fine", "coarse", "check_frequency"), map(float, info), strict=True))
     table = Table(coefficients=np.empty((n_rows, 6, width), dtype), n_rows=n_rows, width=width, **numbers)
     if not table.n_fine <= n_rows:
-        reader.fail(f"{place}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
+        reader.fail(f"{where}/@variables/compress_data/0", f"at least {table.n_fine} rows", members["compress_data"])
     return replace(near, table=table)

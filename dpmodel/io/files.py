@@ -66,8 +66,8 @@ def expect_no_other(path: Path, words: str) -> None:
     except (OSError, ValueError) as error:  # the name is too long, or links go round, or it has a null in it
         raise FileError(f"{path}: cannot be used: {getattr(error, 'strerror', error)}") from None
     if not stat.S_ISREG(mode):
-        found = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise FileError(f"{path}: expected {words}, found {found}")
+        actual = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise FileError(f"{path}: expected {words}, found {actual}")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -91,9 +91,9 @@ def _sniff_text(head: bytes) -> str:
 
 def expect_content(path: str | os.PathLike[str], wanted: tuple[str, ...], words: str) -> None:
     """Raise FileError unless ``sniff`` finds one of ``wanted``; ``words`` say what should have been there."""
-    found = sniff(path)
-    if found not in wanted:
-        raise FileError(f"{path}: expected {words}, found {found}")
+    actual = sniff(path)
+    if actual not in wanted:
+        raise FileError(f"{path}: expected {words}, found {actual}")
 
 
 @contextlib.contextmanager

@@ -57,26 +57,26 @@ class _Reader:
         value = self.file.attrs[name]
         return value.decode() if isinstance(value, bytes) else str(value)
 
-    def _leaf(self, value: Any, flagged: bool, place: str) -> Any:
+    def _leaf(self, value: Any, flagged: bool, where: str) -> Any:
         if not flagged or value is None:
             return value
         if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise FileError(f"{place}: expected the name of a dataset, found {describe(value)}")
+            raise FileError(f"{where}: expected the name of a dataset, found {describe(value)}")
         name = value.lstrip("/")
         if name not in self.arrays:
-            self.arrays[name] = self._array(name, f"{place} ({name})")
+            self.arrays[name] = self._array(name, f"{where} ({name})")
         return self.arrays[name]
 
-    def _array(self, name: str, place: str) -> np.ndarray:
+    def _array(self, name: str, where: str) -> np.ndarray:
         dataset = member(self.file, name)
         if dataset is None:
-            raise FileError(f"{place}: expected a dataset in this file, found none, or a link to another place")
-        need = expect_plain(dataset, place, chunks=False)
+            raise FileError(f"{where}: expected a dataset in this file, found none, or a link to another place")
+        need = expect_plain(dataset, where, chunks=False)
         is_bfloat16 = dataset.dtype == _BFLOAT16
-        check_array(np.empty(0, np.uint16 if is_bfloat16 else dataset.dtype), place)
+        check_array(np.empty(0, np.uint16 if is_bfloat16 else dataset.dtype), where)
         self.left -= need
         if self.left < 0:
-            raise FileError(f"{place}: shape {dataset.shape} needs {need} bytes, the file does not have them")
+            raise FileError(f"{where}: shape {dataset.shape} needs {need} bytes, the file does not have them")
         if is_bfloat16:
             return from_bfloat16(np.asarray(dataset[()]).view(np.uint16))
         return np.asarray(dataset[()], dtype=dataset.dtype.newbyteorder("="))
@@ -86,10 +86,10 @@ def write_hdf5(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
     """Write ``tree`` as an HDF5 file; ``name`` stands in error messages."""
     arrays: dict[str, np.ndarray] = {}
 
-    def leaf(value: Any, flagged: bool, place: str) -> Any:
+    def leaf(value: Any, flagged: bool, where: str) -> Any:
         if not flagged or value is None:
-            return plain_value(value, place)
-        arrays[key := f"variable_{len(arrays):04d}"] = check_array(value, place)
+            return plain_value(value, where)
+        arrays[key := f"variable_{len(arrays):04d}"] = check_array(value, where)
         return f"/{key}"
 
     text = json.dumps(map_leaves(expect_mapping(tree, name), leaf, name), separators=(",", ":"))

@@ -47,20 +47,20 @@ def member(group: h5py.Group, name: str) -> Any:
     return here
 
 
-def expect_plain(dataset: Any, place: str, *, chunks: bool) -> int:
+def expect_plain(dataset: Any, where: str, *, chunks: bool) -> int:
     """Bytes of ``dataset``; FileError unless all are in its file, in one piece or, if allowed, in ``chunks``."""
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise FileError(f"{place}: expected a dataset, found {'a group or an empty one' if dataset else 'none here'}")
+        raise FileError(f"{where}: expected a dataset, found {'a group or an empty one' if dataset else 'none here'}")
     layout, stored = dataset.id.get_create_plist(), dataset.id.get_storage_size()
     item = _REFERENCE.itemsize if dataset.dtype.kind == "O" else dataset.id.get_type().get_size()
     need = int(np.prod(dataset.shape, dtype=object)) * item
     in_chunks = layout.get_layout() == h5py.h5d.CHUNKED
     is_plain = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not layout.get_external_count()
     if not is_plain and not (chunks and in_chunks):
-        raise FileError(f"{place}: expected a plain dataset, found a chunked, compressed, virtual or external one; "
+        raise FileError(f"{where}: expected a plain dataset, found a chunked, compressed, virtual or external one; "
                         "'h5repack -l CONTI -f NONE' makes it plain")  # fmt: skip
     if (is_plain and need != (stored if need else 0)) or (in_chunks and not _chunks_are_there(dataset, layout)):
-        raise FileError(f"{place}: shape {dataset.shape} needs {need} bytes, the file does not have them")
+        raise FileError(f"{where}: shape {dataset.shape} needs {need} bytes, the file does not have them")
     return need
 
 
@@ -79,45 +79,45 @@ def _chunks_are_there(dataset: h5py.Dataset, layout: Any) -> bool:
     )
 
 
-def stored_array(dataset: Any, path: str, place: str) -> StoredArray:
+def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
     """The array in a dataset of the file ``path``; what is in chunks is read at once."""
-    expect_plain(dataset, place, chunks=True)
+    expect_plain(dataset, where, chunks=True)
     dtype, offset = dataset.dtype, dataset.id.get_offset()
     if (
         offset is not None
         and not dataset.file.userblock_size
         and h5py.h5t.py_create(dtype).equal(dataset.id.get_type())
     ):
-        return StoredArray(path, place, dataset.shape, dtype, offset)
-    return StoredArray(path, place, dataset.shape, dtype, values=dataset[()])
+        return StoredArray(path, where, dataset.shape, dtype, offset)
+    return StoredArray(path, where, dataset.shape, dtype, values=dataset[()])
 
 
-def words(dataset: Any, path: str, place: str) -> list[str]:
+def words(dataset: Any, path: str, where: str) -> list[str]:
     """The words in a dataset of numbers or texts."""
-    expect_plain(dataset, place, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
+    expect_plain(dataset, where, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
     text = h5py.check_string_dtype(dataset.dtype)
     if text is not None and text.length is None:
-        values = _texts(path, place, dataset.id.get_offset(), dataset.size)
+        values = _strings(path, where, dataset.id.get_offset(), dataset.size)
     elif dataset.dtype.kind in "iufS":
         values = np.ravel(dataset[()]).tolist()
     else:
-        raise FileError(f"{place}: expected numbers or words, found {dataset.dtype}")
+        raise FileError(f"{where}: expected numbers or words, found {dataset.dtype}")
     return " ".join(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values).split()
 
 
-def _texts(path: str, place: str, offset: int | None, count: int) -> list[bytes]:
+def _strings(path: str, where: str, offset: int | None, count: int) -> list[bytes]:
     """Texts of any length, which HDF5 keeps in heaps."""
     if offset is None or count > _MANY:
-        raise FileError(f"{place}: expected at most {_MANY} words, in one piece, found {count}")
-    found = []
+        raise FileError(f"{where}: expected at most {_MANY} words, in one piece, found {count}")
+    strings = []
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for length, heap, number in np.frombuffer(data[offset : offset + count * _REFERENCE.itemsize], _REFERENCE):
             entries = _heap(data, int(heap)) if data[heap : heap + 8] == _SIGNATURE else iter(())
             entry = next((e for e in entries if e.number == number), None)
             if entry is None or length > entry.length or entry.position + 16 + length > len(data):
-                raise FileError(f"{place}: expected a text of {length} bytes, the file does not have it")
-            found.append(data[entry.position + 16 : entry.position + 16 + int(length)])
-    return found
+                raise FileError(f"{where}: expected a text of {length} bytes, the file does not have it")
+            strings.append(data[entry.position + 16 : entry.position + 16 + int(length)])
+    return strings
 
 
 class _Entry(NamedTuple):

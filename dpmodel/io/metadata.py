@@ -29,8 +29,8 @@ def extras_of(tree: Mapping[str, Any], file: str) -> dict[str, Any]:
     return copied
 
 
-def _leaf(value: Any, flagged: bool, place: str) -> Any:
-    return check_array(value, place).copy() if flagged and value is not None else plain_value(value, place)
+def _leaf(value: Any, flagged: bool, where: str) -> Any:
+    return check_array(value, where).copy() if flagged and value is not None else plain_value(value, where)
 
 
 def distance_entries(distance: float | None, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,17 +42,17 @@ def distance_entries(distance: float | None, variables: Mapping[str, Any]) -> di
 
 def shortest_distance(tree: Mapping[str, Any], file: str) -> float | None:
     """Shortest distance between atoms of the training data, angstrom, from either of its homes; None if not known."""
-    for place, home in (("/@variables", tree.get("@variables") or {}), ("", tree)):
+    for prefix, home in (("/@variables", tree.get("@variables") or {}), ("", tree)):
         if home.get(DISTANCE) is not None:
-            known = _distance(home[DISTANCE], f"{file}: {place}/{DISTANCE}")
-            return None if known in UNKNOWN else known
+            distance = _distance(home[DISTANCE], f"{file}: {prefix}/{DISTANCE}")
+            return None if distance in UNKNOWN else distance
     return None
 
 
-def _distance(value: Any, place: str) -> float:
-    array = check_array(value, place)
+def _distance(value: Any, where: str) -> float:
+    array = check_array(value, where)
     number = float(array.item()) if array.size == 1 and array.dtype.kind in "iuf" else np.nan
     if not (0 < number < np.inf or number in UNKNOWN):
-        found = describe(array.item() if array.size == 1 else value)
-        raise FileError(f"{place}: expected a distance (0, -1 or null where it is not known), found {found}")
+        actual = describe(array.item() if array.size == 1 else value)
+        raise FileError(f"{where}: expected a distance (0, -1 or null where it is not known), found {actual}")
     return number

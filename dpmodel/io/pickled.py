@@ -115,8 +115,8 @@ class _Machine:
             self.fail("objects in proportion to the file", "many with the same long list of attributes")
         target.update(state)
 
-    def fail(self, expected: str, found: str) -> NoReturn:
-        raise FileError(f"{self.file}: expected {expected}, found {found}")
+    def fail(self, expected: str, actual: str) -> NoReturn:
+        raise FileError(f"{self.file}: expected {expected}, found {actual}")
 
 
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}

@@ -42,23 +42,23 @@ class Reader:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.place: dict[str, str] = {}
+        self.where: dict[str, str] = {}
 
-    def fail(self, place: str, expected: str, value: Any = None, *, words: str | None = None) -> NoReturn:
-        """FileError: at ``place`` the file has ``value``, or what ``words`` say."""
-        found = describe(value) if words is None else words
-        raise FileError(f"{self.file}: {place}: expected {expected}, found {found}")
+    def fail(self, where: str, expected: str, value: Any = None, *, words: str | None = None) -> NoReturn:
+        """FileError: at ``where`` the file has ``value``, or what ``words`` say."""
+        actual = describe(value) if words is None else words
+        raise FileError(f"{self.file}: {where}: expected {expected}, found {actual}")
 
     def held(self, path: str, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """``value`` in the precision that the settings say, if that loses nothing."""
         if not np.can_cast(value.dtype, dtype):
-            self.fail(self.place[path], f"{dtype} (from the precision in the same file)", words=str(value.dtype))
+            self.fail(self.where[path], f"{dtype} (from the precision in the same file)", words=str(value.dtype))
         return value.astype(dtype, copy=False)
 
-    def table(self, value: Any, ndim: int, place: str) -> np.ndarray:
+    def table(self, value: Any, ndim: int, where: str) -> np.ndarray:
         """``value`` if it is an array with ``ndim`` axes."""
         if not isinstance(value, np.ndarray) or value.ndim != ndim:
-            self.fail(place, f"an array with {ndim} axes", value)
+            self.fail(where, f"an array with {ndim} axes", value)
         return value
 
     def section(self, tree: Mapping[str, Any], *path: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Reader:
         arguments = {key: self.section(tree, "descriptor", key) for key in layout.ARGUMENTS}
         if not isinstance(f.get("type", "ener"), str) or f.get("type", "ener") not in FITTINGS:
             self.fail("/model/fitting/type", f"one of {', '.join(FITTINGS)}", f.get("type"))
-        given = {
+        values = {
             "type_map": tree.get("type_map"),
             "descriptor": layout.settings_in(d, arguments),
             "fitting_net": self.fitting(f),
@@ -85,9 +85,9 @@ class Reader:
             "preset_out_bias": tree.get("preset_out_bias"),
         }
         with contextlib.suppress(SettingError):  # the script may be anybody's
-            return ModelSettings.read(with_script(given, script))
+            return ModelSettings.read(with_script(values, script))
         try:
-            return ModelSettings.read(given)
+            return ModelSettings.read(values)
         except SettingError as error:
             raise FileError(f"{self.file}: /model: {error}") from None
 
@@ -109,20 +109,20 @@ class Reader:
             "polar": {"fit_diag", "shift_diag"},
             "property": {"task_dim", "intensive", "distinguish_types"},
         }.get(kind, set())
-        given = {name: f[name] for name in names if name in f} | {"type": kind}
-        flags = given.get("trainable")
+        values = {name: f[name] for name in names if name in f} | {"type": kind}
+        flags = values.get("trainable")
         if isinstance(flags, list) and flags and all(flag is flags[0] for flag in flags):
-            given["trainable"] = flags[0]
-        if kind == "ener" and given.get("atom_ener") is None:
-            given["atom_ener"] = []
+            values["trainable"] = flags[0]
+        if kind == "ener" and values.get("atom_ener") is None:
+            values["atom_ener"] = []
         if kind == "dos":
-            given["numb_dos"] = f.get("dim_out")
+            values["numb_dos"] = f.get("dim_out")
         if kind == "polar":
-            given["scale"] = scale_setting(self.section({"fitting": f}, "fitting", "@variables").get("scale"))
+            values["scale"] = scale_setting(self.section({"fitting": f}, "fitting", "@variables").get("scale"))
         if kind == "property":
-            given["property_name"] = f.get("var_name")
-            given.setdefault("distinguish_types", False)
-        return given
+            values["property_name"] = f.get("var_name")
+            values.setdefault("distinguish_types", False)
+        return values
 
     def arrays(self, template: Any, tree: Any) -> State:
         """The arrays of ``tree`` by their path in the model."""
@@ -130,31 +130,31 @@ class Reader:
         self.walk(template, tree, "/model", by_path)
         return by_path
 
-    def walk(self, template: Any, tree: Any, place: str, by_path: State) -> None:
+    def walk(self, template: Any, tree: Any, where: str, by_path: State) -> None:
         if isinstance(template, dict):
-            self.mapping(template, tree, place, by_path)
+            self.mapping(template, tree, where, by_path)
         elif isinstance(template, Leaf):
-            by_path[template.path] = self.array(template, tree, place)
+            by_path[template.path] = self.array(template, tree, where)
         elif isinstance(template, list) and template and isinstance(template[0], dict | Leaf | np.ndarray):
             if not isinstance(tree, list) or len(tree) != len(template):
-                self.fail(place, f"a list of {len(template)}", tree)
+                self.fail(where, f"a list of {len(template)}", tree)
             for i, (part, value) in enumerate(zip(template, tree, strict=True)):
-                self.walk(part, value, f"{place}/{i}", by_path)
+                self.walk(part, value, f"{where}/{i}", by_path)
         elif isinstance(template, np.ndarray):
             pass  # made from the file's own numbers
         elif not same(template, tree):
-            self.fail(place, f"{describe(template)} (from the settings in the same file)", tree)
+            self.fail(where, f"{describe(template)} (from the settings in the same file)", tree)
 
-    def mapping(self, template: dict[str, Any], tree: Any, place: str, by_path: State) -> None:
+    def mapping(self, template: dict[str, Any], tree: Any, where: str, by_path: State) -> None:
         if not isinstance(tree, dict):
-            self.fail(place, "a mapping", tree)
+            self.fail(where, "a mapping", tree)
         if "@class" in template:
-            tree = self.versioned(template, tree, place)
+            tree = self.versioned(template, tree, where)
         for key in tree.keys() - template.keys():
             if tree[key] is not None and key not in UNREAD:
-                self.fail(f"{place}/{key}", "no such entry", tree[key])
+                self.fail(f"{where}/{key}", "no such entry", tree[key])
         for key, part in template.items():
-            here = f"{place}/{key}"
+            here = f"{where}/{key}"
             if key in ("@version", *UNREAD, *layout.ARGUMENTS):
                 continue  # settings were read from there, version was checked
             if key in tree:
@@ -162,48 +162,48 @@ class Reader:
             elif key not in NEWER and part not in (None, {}):
                 self.fail(here, "an array" if isinstance(part, Leaf) else describe(part), words="nothing")
 
-    def versioned(self, template: dict[str, Any], tree: dict[str, Any], place: str) -> dict[str, Any]:
+    def versioned(self, template: dict[str, Any], tree: dict[str, Any], where: str) -> dict[str, Any]:
         """Check class and version; bring older layouts to the present one."""
         version, newest = tree.get("@version", 1), NEWEST.get(template["@class"], template["@version"])
         if type(version) is not int or not 1 <= version <= newest:
-            self.fail(f"{place}/@version", f"a version from 1 to {newest}", version)
+            self.fail(f"{where}/@version", f"a version from 1 to {newest}", version)
         residuals = {key: tree[key] for key in ("g1_residual", "g2_residual", "h2_residual") if key in tree}
         if residuals and "@variables" in template:
             tree = {key: value for key, value in tree.items() if key not in residuals} | {"@variables": residuals}
         return tree
 
-    def array(self, leaf: Leaf, value: Any, place: str) -> np.ndarray:
-        """``value``, which the file has at ``place``, as the model holds it."""
-        self.place[leaf.path] = place
+    def array(self, leaf: Leaf, value: Any, where: str) -> np.ndarray:
+        """``value``, which the file has at ``where``, as the model holds it."""
+        self.where[leaf.path] = where
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = np.asarray(value, dtype=float)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
             words = str(value.dtype) if isinstance(value, np.ndarray) else None
-            self.fail(place, "an array of floating-point numbers", value, words=words)
+            self.fail(where, "an array of floating-point numbers", value, words=words)
         if leaf.copies:
-            value = self.one_slot(value, leaf, place)
+            value = self.one_slot(value, leaf, where)
         if leaf.packed:
             if value.ndim != 2 or value.shape[1] % 6:
-                self.fail(place, "shape (n_rows, 6 * width)", value)
+                self.fail(where, "shape (n_rows, 6 * width)", value)
             value = np.ascontiguousarray(np.swapaxes(value.reshape(len(value), -1, 6), 1, 2))
         if leaf.lead:
             if value.ndim < 2 or value.shape[0] != 1:
-                self.fail(place, "shape (1, n_types, width)", value)
+                self.fail(where, "shape (1, n_types, width)", value)
             value = value[0]
         if value.ndim == 2 and value.shape[0] == 1 and leaf.row:
             value = value[0]
         if n_bad := np.count_nonzero(~np.isfinite(value)):
-            self.fail(place, "finite numbers", words=f"{n_bad} that are NaN or infinite")
+            self.fail(where, "finite numbers", words=f"{n_bad} that are NaN or infinite")
         return value
 
-    def one_slot(self, value: np.ndarray, leaf: Leaf, place: str) -> np.ndarray:
+    def one_slot(self, value: np.ndarray, leaf: Leaf, where: str) -> np.ndarray:
         """Statistics of a type from their equal copies, one a slot."""
         if value.ndim != 3 or value.shape[1:] != (leaf.copies, 4):
-            self.fail(place, f"shape (n_types, {leaf.copies}, 4)", value)
+            self.fail(where, f"shape (n_types, {leaf.copies}, 4)", value)
         if not np.all(value == value[:, :1, :]):
-            self.fail(place, "the same statistics in every slot, as deepmd-kit makes them", words="slots that differ")
+            self.fail(where, "the same statistics in every slot, as deepmd-kit makes them", words="slots that differ")
         if leaf.path.endswith("stddev") and not np.all(value > 0):
-            self.fail(place, "standard deviations above zero", words=f"a smallest one of {value.min()}")
+            self.fail(where, "standard deviations above zero", words=f"a smallest one of {value.min()}")
         return np.ascontiguousarray(value[:, 0, :])
 
 
@@ -213,14 +213,18 @@ def scale_setting(values: Any) -> Any:
     return listed[0] if len(set(listed)) == 1 else listed
 
 
-def with_script(given: dict[str, Any], script: Any) -> dict[str, Any]:
-    """``given`` settings with those that a tree has no place for, of training above all, from ``script``."""
-    result = dict(given)
+def with_script(settings: dict[str, Any], script: Any) -> dict[str, Any]:
+    """``settings`` settings with those that a tree has no place for, of training above all, from ``script``."""
+    result = dict(settings)
     for section, names in SCRIPT_ONLY.items():
-        theirs = script.get(section) if section and isinstance(script, dict) else script
-        known = {name: theirs[name] for name in names if name in theirs} if isinstance(theirs, dict) else {}
+        section_there = script.get(section) if section and isinstance(script, dict) else script
+        extra = (
+            {name: section_there[name] for name in names if name in section_there}
+            if isinstance(section_there, dict)
+            else {}
+        )
         if section:
-            result[section] = given[section] | known
+            result[section] = settings[section] | extra
         else:
-            result |= known
+            result |= extra
     return result

@@ -48,7 +48,7 @@ def fitting(settings: ModelSettings, model: Model) -> Tree:
         "default_fparam",
         "activation_function",
     }
-    known = {
+    computed = {
         "dim_out": m.n_net,
         "embedding_width": settings.descriptor.rotation_width,
         "r_differentiable": True,
@@ -80,7 +80,7 @@ def fitting(settings: ModelSettings, model: Model) -> Tree:
         },
         "nets": collection(fitting_network(settings, model, trainable), "fitting_network", settings.n_types),
     }
-    return tree | {key: known.get(key, dumped.get(key)) for key in extra}
+    return tree | {key: computed.get(key, dumped.get(key)) for key in extra}
 
 
 def fitting_network(settings: ModelSettings, model: Model, trainable: list[bool]) -> Tree:

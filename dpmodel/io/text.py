@@ -54,10 +54,10 @@ def write_yaml(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
 
 
 def _encode(tree: Any, name: str) -> dict[str, Any]:
-    def leaf(value: Any, flagged: bool, place: str) -> Any:
+    def leaf(value: Any, flagged: bool, where: str) -> Any:
         if not flagged or value is None:
-            return plain_value(value, place)
-        array = check_array(value, place)
+            return plain_value(value, where)
+        array = check_array(value, where)
         if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
             return value
         numbers = array.tolist()
@@ -70,18 +70,18 @@ def _encode(tree: Any, name: str) -> dict[str, Any]:
 
 
 def _decode(tree: Any, path: str) -> dict[str, Any]:
-    def leaf(value: Any, flagged: bool, place: str) -> Any:
+    def leaf(value: Any, flagged: bool, where: str) -> Any:
         if isinstance(value, dict):
-            return _array(value, place)
-        return value if not flagged or value is None else check_array(value, place)
+            return _array(value, where)
+        return value if not flagged or value is None else check_array(value, where)
 
     return expect_mapping(map_leaves(tree, leaf, path), path)
 
 
-def _array(text: dict[str, Any], place: str) -> np.ndarray:
+def _array(text: dict[str, Any], where: str) -> np.ndarray:
     """The array written as ``{"dtype": ..., "value": nested lists}``."""
     if text.get("@class") != "np.ndarray" or text.get("dtype") not in list(_DTYPES):
-        raise FileError(f"{place}: expected an array ('@class': 'np.ndarray', 'dtype': one of {', '.join(_DTYPES)}), "
+        raise FileError(f"{where}: expected an array ('@class': 'np.ndarray', 'dtype': one of {', '.join(_DTYPES)}), "
                         f"found '@class': {text.get('@class')!r}, 'dtype': {text.get('dtype')!r}")  # fmt: skip
     numbers, dtype = text.get("value"), _DTYPES[text["dtype"]]
     try:
@@ -91,9 +91,9 @@ def _array(text: dict[str, Any], place: str) -> np.ndarray:
         if array.size == 0:
             array = array.reshape(text.get("shape", array.shape))
     except (ValueError, TypeError, OverflowError) as error:
-        raise FileError(f"{place}: expected nested lists of {dtype} numbers: {error}") from None
+        raise FileError(f"{where}: expected nested lists of {dtype} numbers: {error}") from None
     if not exact:
-        raise FileError(f"{place}: expected nested lists of {dtype} numbers, found text or other numbers")
+        raise FileError(f"{where}: expected nested lists of {dtype} numbers, found text or other numbers")
     return array
 
 
@@ -179,5 +179,5 @@ class _Composer:
         except ValueError as error:
             self.fail(event, "a number", str(error))
 
-    def fail(self, event: Any, expected: str, found: str) -> NoReturn:
-        raise FileError(f"{self.path}, line {event.start_mark.line + 1}: expected {expected}, found {found}")
+    def fail(self, event: Any, expected: str, actual: str) -> NoReturn:
+        raise FileError(f"{self.path}, line {event.start_mark.line + 1}: expected {expected}, found {actual}")

@@ -160,33 +160,33 @@ class _Writer:
         self.parts: list[bytes] = []
         self.arrays: list[np.ndarray] = []
 
-    def value(self, value: Any, place: str) -> None:
+    def value(self, value: Any, where: str) -> None:
         if isinstance(value, np.ndarray):
-            self.parts.append(self.tensor(value, place))
+            self.parts.append(self.tensor(value, where))
         elif isinstance(value, dict):
             self.parts.append(b"}(")
             for key, member in value.items():
-                self.value(key, place)
-                self.value(member, f"{place}/{key}")
+                self.value(key, where)
+                self.value(member, f"{where}/{key}")
             self.parts.append(b"u")
         elif isinstance(value, list | tuple):
             start, end = (b"](", b"e") if isinstance(value, list) else (b"(", b"t")
             self.parts.append(start)
             for i, member in enumerate(value):
-                self.value(member, f"{place}/{i}")
+                self.value(member, f"{where}/{i}")
             self.parts.append(end)
         elif (
             value is None or type(value) in (bool, float, str) or (type(value) is int and value.bit_length() < 8 * 255)
         ):
             self.parts.append(_plain(value))
         else:
-            raise FileError(f"{self.path}: {place}: expected plain values and arrays, found {describe(value)}")
+            raise FileError(f"{self.path}: {where}: expected plain values and arrays, found {describe(value)}")
 
-    def tensor(self, array: np.ndarray, place: str) -> bytes:
-        array = check_array(array, f"{self.path}: {place}")
+    def tensor(self, array: np.ndarray, where: str) -> bytes:
+        array = check_array(array, f"{self.path}: {where}")
         kinds = [kind for kind, dtype in _STORAGES.items() if dtype == array.dtype.name]
         if not kinds:
-            raise FileError(f"{self.path}: {place}: PyTorch has no storage for {array.dtype}")
+            raise FileError(f"{self.path}: {where}: PyTorch has no storage for {array.dtype}")
         key = str(len(self.arrays))
         self.arrays.append(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False))
         strides = tuple(math.prod(array.shape[i + 1 :]) for i in range(array.ndim))

@@ -51,12 +51,12 @@ def expect_mapping(tree: Any, file: str) -> dict[str, Any]:
     return tree
 
 
-def parse_json(text: str, place: str) -> Any:
+def parse_json(text: str, where: str) -> Any:
     """JSON as plain values; unlike ``json.loads`` it does not let a key come twice."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{place}: expected JSON, found {error}") from None
+        raise FileError(f"{where}: expected JSON, found {error}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -223,13 +223,13 @@ class ModelSettings(Settings):
     def _type_indices(self) -> Iterator[tuple[str, str]]:
         """Indices of types that ``type_map`` does not have."""
         selected = getattr(self.fitting_net, "sel_type", None)
-        places = {
+        by_path = {
             "pair_exclude_types": [i for pair in self.pair_exclude_types for i in pair],
             "atom_exclude_types": self.atom_exclude_types,
             "descriptor.exclude_types": [i for pair in self.descriptor.exclude_types for i in pair],
             "fitting_net.sel_type": (selected,) if isinstance(selected, int) else selected or (),
         }
-        for path, indices in places.items():
+        for path, indices in by_path.items():
             outside = sorted({i for i in indices if i >= self.n_types})
             if outside:
                 got = ", ".join(map(str, outside))

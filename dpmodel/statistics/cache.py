@@ -37,24 +37,24 @@ def kept_statistics(
 
     ``read_only``: never computed.  Raises FileError where an entry is missing then, or is not what it should be.
     """
-    place, group = Path(path), " ".join(settings.type_map)
+    target, group = Path(path), " ".join(settings.type_map)
     ours, shapes = made_from(frames(), settings), _shapes(settings)
-    found, theirs = (_read_hdf5 if _is_hdf5(place) else _read_folder)(place, group, shapes)
-    missing = [name for name in shapes if name not in found]
+    entries, note = (_read_hdf5 if _is_hdf5(target) else _read_folder)(target, group, shapes)
+    missing = [name for name in shapes if name not in entries]
     if read_only and missing:
         raise FileError(f"{path}: expected {group}/{missing[0]}, found none (stat_file_mode 'read' computes nothing)")
-    others = [key for key in ours if theirs is not None and theirs.get(key) != ours[key]]
+    others = [key for key in ours if note is not None and note.get(key) != ours[key]]
     if not missing and (read_only or not others):
-        if others or theirs is None:
+        if others or note is None:
             whose = f"other {', '.join(others)}" if others else "unknown data"
             warnings.warn(f"{path}: statistics of {whose} are used", UserWarning, stacklevel=2)
-        return _statistics(found, settings)
+        return _statistics(entries, settings)
     if others:
         warnings.warn(f"{path}: statistics of other {', '.join(others)} are computed again", UserWarning, stacklevel=2)
-    made = statistics(frames(), settings)
+    result = statistics(frames(), settings)
     if write:
-        (_write_hdf5 if _is_hdf5(place) else _write_folder)(place, group, _entries(made, settings), ours)
-    return made
+        (_write_hdf5 if _is_hdf5(target) else _write_folder)(target, group, _entries(result, settings), ours)
+    return result
 
 
 def made_from(frames: Iterable[Frame], settings: ModelSettings) -> Note:
@@ -93,15 +93,17 @@ def _shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _entries(found: Statistics, settings: ModelSettings) -> Arrays:
-    names = [name for name, n in zip(settings.type_map, next(iter(found.rows.values())).number[:, 0], strict=True) if n]
+def _entries(sample: Statistics, settings: ModelSettings) -> Arrays:
+    names = [
+        name for name, n in zip(settings.type_map, next(iter(sample.rows.values())).number[:, 0], strict=True) if n
+    ]
     output = settings.fitting_net.output
-    entries = {f"bias_atom_{output}": found.bias, f"std_atom_{output}": found.deviation}
+    entries = {f"bias_atom_{output}": sample.bias, f"std_atom_{output}": sample.deviation}
     entries["observed_type"] = np.array(sorted(names), dtype="S")
-    for name, moments in found.rows.items():
+    for name, moments in sample.rows.items():
         for t, row in enumerate(np.stack(moments, axis=-1)):
             entries |= {f"{_block(name, settings)}/{part}_{t}": x for part, x in zip("ra", row, strict=True)}
-    for name, parameters in (("fparam", found.fparam), ("aparam", found.aparam)):
+    for name, parameters in (("fparam", sample.fparam), ("aparam", sample.aparam)):
         entries |= {name: np.stack(parameters, axis=-1)} if parameters is not None else {}
     return entries
 
@@ -140,55 +142,55 @@ def _read_hdf5(path: Path, group: str, shapes: Mapping[str, tuple[int, ...]]) ->
     if not path.exists():
         return {}, None
     with opened(str(path)) as file:
-        place = member(file, group)
-        if place is None:
+        node = member(file, group)
+        if node is None:
             return {}, None
-        entries = {n: entry for n in shapes if (entry := member(place, n)) is not None}
+        entries = {n: entry for n in shapes if (entry := member(node, n)) is not None}
         stored = {n: stored_array(entry, str(path), f"{path}: {group}/{n}") for n, entry in entries.items()}
-        found = {n: _checked(entry, shapes[n], entry.where) for n, entry in stored.items()}
-        return found, _note(place.attrs[NOTE]) if NOTE in place.attrs else None
+        arrays = {n: _checked(entry, shapes[n], entry.where) for n, entry in stored.items()}
+        return arrays, _note(node.attrs[NOTE]) if NOTE in node.attrs else None
 
 
 def _write_hdf5(path: Path, group: str, entries: Arrays, note: Note) -> None:
     old = path.read_bytes() if path.exists() else b""
     whole = BytesIO(old)
     with h5py.File(whole, "r+" if old else "w") as file:
-        place = file.require_group(group)
+        node = file.require_group(group)
         for name, value in entries.items():
-            if name in place:
-                del place[name]
-            place[name] = value
-        place.attrs[NOTE] = json.dumps(note)
+            if name in node:
+                del node[name]
+            node[name] = value
+        node.attrs[NOTE] = json.dumps(note)
     make_folder(path.parent)
     with replacing(path) as new:
         new.write(whole.getvalue())
 
 
 def _read_folder(path: Path, group: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Arrays, Note | None]:
-    place = path / group
-    with damaged(place, "a folder of statistics"):
-        there = {name: open_npy(str(place / name)) for name in shapes if (place / name).exists()}
-        note = _note((place / NOTE).read_text()) if (place / NOTE).exists() else None
-    return {name: _checked(value, shapes[name], f"{place / name}") for name, value in there.items()}, note
+    folder = path / group
+    with damaged(folder, "a folder of statistics"):
+        there = {name: open_npy(str(folder / name)) for name in shapes if (folder / name).exists()}
+        note = _note((folder / NOTE).read_text()) if (folder / NOTE).exists() else None
+    return {name: _checked(value, shapes[name], f"{folder / name}") for name, value in there.items()}, note
 
 
 def _write_folder(path: Path, group: str, entries: Arrays, note: Note) -> None:
     """Until all is written, the note is empty: the numbers may be of different data."""
-    place = path / group
-    _write_note(place, {})
+    folder = path / group
+    _write_note(folder, {})
     for name, value in entries.items():
-        make_folder((place / name).parent)
-        with replacing(place / name) as file:
+        make_folder((folder / name).parent)
+        with replacing(folder / name) as file:
             np.save(file, value, allow_pickle=False)
-    _write_note(place, note)
+    _write_note(folder, note)
 
 
-def _write_note(place: Path, note: Note) -> None:
-    make_folder(place)
-    with replacing(place / NOTE) as file:
+def _write_note(folder: Path, note: Note) -> None:
+    make_folder(folder)
+    with replacing(folder / NOTE) as file:
         file.write(json.dumps(note).encode())
 
 
 def _note(text: str) -> Note:
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {}
+    note = json.loads(text)
+    return note if isinstance(note, dict) else {}

@@ -97,12 +97,12 @@ def row_moments(frame: Frame, name: str, chosen: Selection, settings: ModelSetti
     real = real_slots(near, d.exclude_types, settings.n_types)
     n, smooth = len(near.types), d.block_settings[name].smooth_cutoff
     nothing, one = np.zeros((n, 4)), np.ones((n, 4))
-    found = environment(near.vectors, real, nothing, one, smooth, block.cutoff, d.env_protection).rows
+    rows = environment(near.vectors, real, nothing, one, smooth, block.cutoff, d.env_protection).rows
     atoms = np.bincount(near.types, minlength=settings.n_types + 1)[:-1, None]
     return Moments(
         atoms * block.nsel * np.array([1, 3]),
-        _by_type(found, near.types, settings.n_types),
-        _by_type(found * found, near.types, settings.n_types),
+        _by_type(rows, near.types, settings.n_types),
+        _by_type(rows * rows, near.types, settings.n_types),
     )
 
 
@@ -125,18 +125,18 @@ def parameter_statistics(moments: Moments, protection: float) -> tuple[Array, Ar
     return moments.mean, 1.0 / np.maximum(moments.deviation, protection)
 
 
-def with_statistics(model: Model, settings: ModelSettings, found: Statistics) -> Model:
+def with_statistics(model: Model, settings: ModelSettings, sample: Statistics) -> Model:
     """``model`` with the statistics in it."""
     new = state(model)
     for name, block in settings.descriptor.block_settings.items():
-        mean, deviation = environment_statistics(found.rows[name], block.has_mean)
+        mean, deviation = environment_statistics(sample.rows[name], block.has_mean)
         path = f"descriptor.{block.statistics}"
         _put(new, {f"{path}.mean": mean, f"{path}.stddev": deviation})
-    for name, moments in (("fparam", found.fparam), ("aparam", found.aparam)):
+    for name, moments in (("fparam", sample.fparam), ("aparam", sample.aparam)):
         if moments is not None and f"fitting.{name}_avg" in new:
             mean, inverse = parameter_statistics(moments, settings.data_stat_protect)
             _put(new, {f"fitting.{name}_avg": mean, f"fitting.{name}_inv_std": inverse})
-    _put(new, {"out_bias": found.bias, "out_std": found.deviation})
+    _put(new, {"out_bias": sample.bias, "out_std": sample.deviation})
     return Rebuilder(model)(new)
 
 

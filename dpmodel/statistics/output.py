@@ -42,13 +42,13 @@ def output_statistics(
     By least squares from labels of frames; labels of atoms take precedence.  ``fixed`` biases, (k,) or None for each
     type; those of the settings by default.
     """
-    fitting, n_types, given = settings.fitting_net, settings.n_types, list(samples)
+    fitting, n_types, listed = settings.fitting_net, settings.n_types, list(samples)
     fixed = fixed_output(settings) if fixed is None else fixed
     shape = n_types, output_width(fitting)
     bias, deviation = np.zeros(shape), np.ones(shape)
     if fitting.type == "dipole":  # a vector has no mean that would turn with the structure
         return bias, deviation
-    labeled = [(s.types[s.types >= 0], s.frame) for s in given if s.frame is not None]
+    labeled = [(s.types[s.types >= 0], s.frame) for s in listed if s.frame is not None]
     values = np.array([label for _, label in labeled])
     for t, value in enumerate(fixed):
         bias[t] = bias[t] if value is None else value
@@ -63,7 +63,7 @@ def output_statistics(
             each = values if intensive else values / sizes
             bias, spread = np.tile(each.mean(axis=0), (n_types, 1)), each.std(axis=0)
         deviation = np.tile(spread, (n_types, 1))
-    _of_atoms([s for s in given if s.atoms is not None], bias, deviation)
+    _of_atoms([s for s in listed if s.atoms is not None], bias, deviation)
     return bias, _some(deviation, values, fitting.output) if fitting.type == "property" else deviation
 
 
@@ -76,11 +76,11 @@ def output_bias(
     Types that the frames do not tell apart share (minimum norm).
     """
     own = [t for t, value in enumerate(fixed) if value is not None]
-    known = np.stack([np.zeros(values.shape[1]) if value is None else value for value in fixed])
+    preset = np.stack([np.zeros(values.shape[1]) if value is None else value for value in fixed])
     free = counts.copy()
     free[:, own] = 0.0
-    bias = np.linalg.lstsq(free, values - counts @ known, rcond=rcond)[0]
-    bias[own] = known[own]
+    bias = np.linalg.lstsq(free, values - counts @ preset, rcond=rcond)[0]
+    bias[own] = preset[own]
     return bias, np.std(values - counts @ bias, axis=0)
 
 
@@ -96,9 +96,9 @@ def _of_atoms(samples: Sequence[OutputSample], bias: Array, deviation: Array) ->
         types = np.concatenate([s.types for s in samples])
         values = np.concatenate([s.atoms for s in samples if s.atoms is not None])
         for t in range(len(bias)):
-            mine = values[types == t]
-            if len(mine):
-                bias[t], deviation[t] = mine.mean(axis=0), mine.std(axis=0)
+            of_type = values[types == t]
+            if len(of_type):
+                bias[t], deviation[t] = of_type.mean(axis=0), of_type.std(axis=0)
 
 
 def _some(deviation: Array, values: Array, name: str) -> Array:

@@ -126,7 +126,7 @@ class Lower:
         self.factory, self.suffix = factory, suffix
 
     def __call__(self, case: Case) -> Iterator[Terms]:
-        given = extended(case.structures, case.graph, case.selection.widest.nsel)
+        inputs = extended(case.structures, case.graph, case.selection.widest.nsel)
         parameters = {
             name: np.stack([getattr(s, name) for s in case.structures])
             for name in ("fparam", "aparam")
@@ -135,27 +135,27 @@ class Lower:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{self.suffix}"
             write_model(path, case.model)
-            found = self.factory(path)(*given, **parameters)
-        if isinstance(found, tuple):
-            found = dict(zip(("descriptor", "rot_mat", "g2", "h2", "sw"), found[:5], strict=True))
-        terms = flat({name: _numpy(value) for name, value in found.items() if value is not None}, given)
+            outputs = self.factory(path)(*inputs, **parameters)
+        if isinstance(outputs, tuple):
+            outputs = dict(zip(("descriptor", "rot_mat", "g2", "h2", "sw"), outputs[:5], strict=True))
+        terms = flat({name: _numpy(value) for name, value in outputs.items() if value is not None}, inputs)
         for derived in (False, True):
             yield {name: value for name, value in terms.items() if (name in DERIVED) == derived}
 
 
-def flat(found: Terms, given: Extended) -> Terms:
+def flat(outputs: Terms, inputs: Extended) -> Terms:
     """Terms of the lower interface as those of the core: atoms of all frames on one axis."""
-    n_frames, n_local = given.nlist.shape[:2]
-    if "sw" in found:
-        found["switch"] = found.pop("sw").reshape(n_frames, n_local, -1)
-    if "extended_force" in found:
-        extended_force = found.pop("extended_force").reshape(given.coord.shape)
+    n_frames, n_local = inputs.nlist.shape[:2]
+    if "sw" in outputs:
+        outputs["switch"] = outputs.pop("sw").reshape(n_frames, n_local, -1)
+    if "extended_force" in outputs:
+        extended_force = outputs.pop("extended_force").reshape(inputs.coord.shape)
         force = np.zeros((n_frames, n_local, 3))
-        np.add.at(force, (np.arange(n_frames)[:, None], given.mapping), extended_force)
-        found.setdefault("force", force)
-        found.setdefault("virial", np.einsum("fik,fil->fkl", extended_force, given.coord))
+        np.add.at(force, (np.arange(n_frames)[:, None], inputs.mapping), extended_force)
+        outputs.setdefault("force", force)
+        outputs.setdefault("virial", np.einsum("fik,fil->fkl", extended_force, inputs.coord))
     shapes = {"energy": (n_frames,), "virial": (n_frames, 3, 3), "atom_energy": (n_frames * n_local,)}
-    return {name: _reshaped(value, shapes.get(name), (n_frames, n_local)) for name, value in found.items()}
+    return {name: _reshaped(value, shapes.get(name), (n_frames, n_local)) for name, value in outputs.items()}
 
 
 def _reshaped(value: Array, shape: tuple[int, ...] | None, lead: tuple[int, int]) -> Array:
@@ -193,31 +193,31 @@ class Examiner:
             rights, exact = tee(self.core(case))
             if case.is_single:
                 exact = self.exact(case)
-            for right, found, unrounded in zip(rights, self.subject(case), exact, strict=False):
-                compared += differences(found, right, unrounded, case, allowed)
+            for right, terms, unrounded in zip(rights, self.subject(case), exact, strict=False):
+                compared += differences(terms, right, unrounded, case, allowed)
                 if not all(d.ok for d in compared):
                     break  # what follows from it is no news
         except Exception as caught:  # noqa: BLE001  what is wrong with the subject is the result
-            place = traceback.extract_tb(caught.__traceback__)[-1]
-            error = f"{type(caught).__name__}: {caught} ({place.filename}:{place.lineno})"
+            frame = traceback.extract_tb(caught.__traceback__)[-1]
+            error = f"{type(caught).__name__}: {caught} ({frame.filename}:{frame.lineno})"
         if not compared and not error:
             error = "nothing to compare: none of the terms was given"
         return Outcome(case, self.space.beyond_plain(row), compared, error)
 
     def findings(self, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Outcome]:
         """For each way of failing, the smallest case that shows it."""
-        found: dict[str, Outcome] = {}
+        failures: dict[str, Outcome] = {}
         for row, failed in zip(rows, outcomes, strict=True):
-            if failed.ok or failed.kind in found:
+            if failed.ok or failed.kind in failures:
                 continue
             double = row | {"descriptor.precision": 0, "fitting_net.precision": 0}  # shows more, if it shows anything
             sharper = self.outcome(double, failed.case.seed)
             start = (row, failed) if sharper.ok else (double, sharper)
-            if start[1].kind not in found:
-                found[start[1].kind] = self.smallest(*start)
-        return list(found.values())
+            if start[1].kind not in failures:
+                failures[start[1].kind] = self.smallest(*start)
+        return list(failures.values())
 
-    def smallest(self, row: Row, found: Outcome) -> Outcome:
+    def smallest(self, row: Row, failure: Outcome) -> Outcome:
         """The plainest near ``row`` that fails in the same way: whole sections are made plain first, then options."""
         deadline = time.monotonic() + SHRINK_SECONDS
         sections: dict[str, list[str]] = {}
@@ -231,7 +231,7 @@ class Examiner:
             for step in steps:
                 plainer = {name: min(i, step.get(name, i)) for name, i in row.items()}
                 if plainer != row and self.space.is_valid(plainer) and time.monotonic() < deadline:
-                    tried = self.outcome(plainer, found.case.seed)
-                    if tried.kind == found.kind:
-                        row, found, changed = plainer, tried, True
-        return found
+                    tried = self.outcome(plainer, failure.case.seed)
+                    if tried.kind == failure.kind:
+                        row, failure, changed = plainer, tried, True
+        return failure

@@ -129,13 +129,13 @@ class Space:
         """What differs from the plainest model and structure, without what the chosen head does not have."""
         value = self.values(row)
         other_heads = OF_HEAD.keys() - {value["fitting_net.type"]}
-        found: dict[str, Any] = {}
+        changed: dict[str, Any] = {}
         for name, (plainest, *_) in self.choices.items():
             if value[name] == plainest or name.split(".")[0] in other_heads:
                 continue
             several = isinstance(plainest, dict)
-            found |= {n: v for n, v in value[name].items() if v != plainest[n]} if several else {name: value[name]}
-        return found
+            changed |= {n: v for n, v in value[name].items() if v != plainest[n]} if several else {name: value[name]}
+        return changed
 
 
 def pairs(row: Row) -> Iterator[tuple[Any, ...]]:

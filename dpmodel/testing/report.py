@@ -128,13 +128,13 @@ class Report:
         return Group(head, lines, below, *(Text(finding.explain()) for finding in self.findings))
 
     def _line(self, term: str) -> list[RenderableType]:
-        found = [(o.case.is_single, d) for o in self.outcomes for d in o.differences if d.term == term]
+        of_term = [(o.case.is_single, d) for o in self.outcomes for d in o.differences if d.term == term]
         cells = []
         for single in (False, True):
-            relative = [d.relative for is_single, d in found if is_single == single]
+            relative = [d.relative for is_single, d in of_term if is_single == single]
             cells.append(f"{np.max(relative):.1e}" if relative else "")
-        mark = Text("ok", "green") if all(d.ok for _, d in found) else Text("differs", "bold red")
-        return [term, str(len(found)), *cells, mark]
+        mark = Text("ok", "green") if all(d.ok for _, d in of_term) else Text("differs", "bold red")
+        return [term, str(len(of_term)), *cells, mark]
 
     def __str__(self) -> str:
         console = Console(width=160, no_color=True)

@@ -28,8 +28,8 @@ def random_structure(
     sites, edge, n = (2, SMALL, 3) if small else (SITES, SITES * SPACING[crowd], ATOMS)
     n -= fewer
     cell = edge * (np.eye(3) + random.uniform(-0.15, 0.15, (3, 3)))
-    places = np.stack(np.meshgrid(*[np.arange(sites)] * 3), axis=-1).reshape(-1, 3)
-    positions = (random.permutation(places)[:n] + random.uniform(-0.15, 0.15, (n, 3))) / sites @ cell
+    lattice = np.stack(np.meshgrid(*[np.arange(sites)] * 3), axis=-1).reshape(-1, 3)
+    positions = (random.permutation(lattice)[:n] + random.uniform(-0.15, 0.15, (n, 3))) / sites @ cell
     if crowd == "lonely atom":
         direction = cell[0] / np.linalg.norm(cell[0])
         cell[0] += GAP * direction

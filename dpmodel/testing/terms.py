@@ -78,20 +78,20 @@ class OnEngine:
         model = case.model.model
         rebuild = Rebuilder(model)
         arrays = {path: value.astype(float) if self.exact else value for path, value in state(model).items()}
-        given = map_arrays(engine.native, (arrays, graph, positions))
+        inputs = map_arrays(engine.native, (arrays, graph, positions))
         names: list[str] = []
 
         def trace(arrays: dict[str, Array], graph: Graph, x: Array) -> tuple[Array, ...]:
-            found = forward(rebuild(arrays), graph, x, engine.run(slope=False))
-            names[:] = found
-            return tuple(found.values())
+            terms = forward(rebuild(arrays), graph, x, engine.run(slope=False))
+            names[:] = terms
+            return tuple(terms.values())
 
-        values = engine.compile(trace)(*given)
+        values = engine.compile(trace)(*inputs)
         yield dict(zip(names, map(engine.numpy, values), strict=True))
         if case.settings.fitting_net.type == "ener":
             execution, grad = engine.run(slope=True), engine.grad_and_aux
             compiled = engine.compile(lambda arrays, graph, x: predict(rebuild(arrays), graph, x, grad, execution))
-            yield dict(zip(DERIVED, map(engine.numpy, compiled(*given)), strict=True))
+            yield dict(zip(DERIVED, map(engine.numpy, compiled(*inputs)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -118,33 +118,33 @@ class Difference:
         return self.largest <= self.allowed  # false for NaN
 
 
-def differences(found: Terms, reference: Terms, exact: Terms, case: Case, tolerance: float) -> list[Difference]:
-    """Every term of ``reference`` that was ``found``, in order; slots and atoms that mean nothing are left out.
+def differences(terms: Terms, reference: Terms, exact: Terms, case: Case, tolerance: float) -> list[Difference]:
+    """Every term of ``reference`` that was ``terms``, in order; slots and atoms that mean nothing are left out.
 
     ``exact``: the reference again, in double precision; what rounding explains is judged from it.
     """
     compared = []
     for term, right in reference.items():
-        if term in found:
+        if term in terms:
             rounding, _ = largest_gap(term, right, exact[term], case)
             scale, _ = largest_gap(term, right, np.zeros_like(right), case)
-            gap, where = largest_gap(term, found[term], right, case)
+            gap, where = largest_gap(term, terms[term], right, case)
             compared.append(Difference(term, gap, scale, tolerance, where, rounding))
     return compared
 
 
-def largest_gap(term: str, found: Array, right: Array, case: Case) -> tuple[float, str]:
+def largest_gap(term: str, value: Array, right: Array, case: Case) -> tuple[float, str]:
     """The largest difference, and where it is."""
-    found, right = np.asarray(found, dtype=float), np.asarray(right, dtype=float)
+    value, right = np.asarray(value, dtype=float), np.asarray(right, dtype=float)
     # wider in atoms and slots where a backend rounds sizes up, or a list is as long as nsel
-    if found.ndim != right.ndim or any(a < b for a, b in zip(found.shape, right.shape, strict=True)):
-        return np.inf, f"shape {found.shape} instead of {right.shape}"
-    gap = np.abs(found[tuple(slice(n) for n in right.shape)] - right)
+    if value.ndim != right.ndim or any(a < b for a, b in zip(value.shape, right.shape, strict=True)):
+        return np.inf, f"shape {value.shape} instead of {right.shape}"
+    gap = np.abs(value[tuple(slice(n) for n in right.shape)] - right)
     gap[~meaningful(term, right, case)] = 0.0
     if not gap.size:
         return 0.0, ""
     worst = np.unravel_index(int(np.argmax(gap)), gap.shape)
-    return float(gap[worst]), place(term, worst, case)
+    return float(gap[worst]), in_words(term, worst, case)
 
 
 def meaningful(term: str, reference: Array, case: Case) -> Array:
@@ -163,7 +163,7 @@ def meaningful(term: str, reference: Array, case: Case) -> Array:
     return matters
 
 
-def place(term: str, index: tuple[Any, ...], case: Case) -> str:
+def in_words(term: str, index: tuple[Any, ...], case: Case) -> str:
     """An index of a term in words."""
     if not index or term == "type_embedding":
         return f"type {index[0]}" if index else ""

@@ -70,9 +70,9 @@ class Batches:
 
     def _read(self, s: int, turn: int) -> list[Frame]:
         source = self.sources[s]
-        epoch, place = divmod(turn, source.n_batches)
+        epoch, number = divmod(turn, source.n_batches)
         order = generator(self._seed, self._name, "frames", s, epoch).permutation(source.frames)
-        return [source.system.frame(int(i)) for i in order[place * source.size : (place + 1) * source.size]]
+        return [source.system.frame(int(i)) for i in order[number * source.size : (number + 1) * source.size]]
 
     def _draw(self, count: int) -> None:
         """The systems of the first ``count`` batches; drawing more of them leaves the first as they were."""
@@ -81,8 +81,8 @@ class Batches:
         self._choices = np.minimum(np.searchsorted(edges, random, side="right"), len(edges) - 1)
         self._turns = np.zeros(count, dtype=np.int64)
         for s in range(len(self.sources)):
-            mine = self._choices == s
-            self._turns[mine] = np.arange(mine.sum())
+            own = self._choices == s
+            self._turns[own] = np.arange(own.sum())
 
 
 def open_batches(
@@ -136,28 +136,28 @@ def _usable(system: System, data: DataSettings) -> Array:
 
 def batch_sizes(data: DataSettings, n_atoms: Sequence[int]) -> list[int]:
     """Frames in a batch of each system; 0 for those that a filter leaves out (specification/training.md 6.1)."""
-    given = data.batch_size
-    if isinstance(given, int):
-        return [given] * len(n_atoms)
-    if isinstance(given, tuple):
-        if len(given) != len(n_atoms):
-            raise SettingError(f"batch_size has {len(given)} entries, but there are {len(n_atoms)} systems")
-        return list(given)
+    rule = data.batch_size
+    if isinstance(rule, int):
+        return [rule] * len(n_atoms)
+    if isinstance(rule, tuple):
+        if len(rule) != len(n_atoms):
+            raise SettingError(f"batch_size has {len(rule)} entries, but there are {len(n_atoms)} systems")
+        return list(rule)
     if mixed_draws(data):
         return [1] * len(n_atoms)
-    kind, _, number = given.partition(":")
+    kind, _, number = rule.partition(":")
     most = int(number or 32)
     if kind == "auto":
         return [ceil(most / n) for n in n_atoms]
     if kind == "filter" and min(n_atoms) > most:
-        raise SettingError(f"batch_size = {given!r} leaves out every system: the smallest has {min(n_atoms)} atoms")
+        raise SettingError(f"batch_size = {rule!r} leaves out every system: the smallest has {min(n_atoms)} atoms")
     return [0 if kind == "filter" and n > most else max(1, most // n) for n in n_atoms]
 
 
 def mixed_draws(data: DataSettings) -> int:
     """The number of frames, of any systems, in a batch that mixes them; 0 if each is of one system."""
-    given = data.batch_size
-    return int(given.partition(":")[2]) if isinstance(given, str) and given.startswith("mixed:") else 0
+    rule = data.batch_size
+    return int(rule.partition(":")[2]) if isinstance(rule, str) and rule.startswith("mixed:") else 0
 
 
 def _shares(data: DataSettings, systems: Sequence[System], sizes: Sequence[int]) -> Array:
@@ -172,28 +172,28 @@ def shares(data: DataSettings, n_batches: Array) -> Array:
     if data.auto_prob == "prob_uniform":
         return (n_batches > 0) / (n_batches > 0).sum()
     blocks = data.auto_prob.split(";")[1:] or [f"0:{len(n_batches)}:1"]
-    found = np.zeros(len(n_batches))
+    result = np.zeros(len(n_batches))
     limits = [(int(a), int(b), float(w)) for a, b, w in (block.split(":") for block in blocks)]
     for start, stop, weight in limits:
         if not 0 <= start < stop <= len(n_batches):
             raise SettingError(f"auto_prob: {start}:{stop} is no range of the {len(n_batches)} systems")
-        mine = n_batches[start:stop]
-        found[start:stop] += weight * mine / max(mine.sum(), 1)
-    if not found.sum() > 0:
+        part = n_batches[start:stop]
+        result[start:stop] += weight * part / max(part.sum(), 1)
+    if not result.sum() > 0:
         raise SettingError("auto_prob gives no system a share")
-    return found / found.sum()
+    return result / result.sum()
 
 
-def _fixed_shares(given: Array, n_batches: Array) -> Array:
-    if len(given) != len(n_batches):
-        raise SettingError(f"sys_probs has {len(given)} entries, but there are {len(n_batches)} systems")
-    free = given < 0
+def _fixed_shares(fixed: Array, n_batches: Array) -> Array:
+    if len(fixed) != len(n_batches):
+        raise SettingError(f"sys_probs has {len(fixed)} entries, but there are {len(n_batches)} systems")
+    free = fixed < 0
     rest = np.where(free, n_batches, 0.0)
-    left = 1.0 - given[~free].sum()
-    found = np.where(free, left * rest / max(rest.sum(), 1), given)
-    if not found.sum() > 0:
+    left = 1.0 - fixed[~free].sum()
+    result = np.where(free, left * rest / max(rest.sum(), 1), fixed)
+    if not result.sum() > 0:
         raise SettingError("sys_probs gives no system a share")
-    return found / found.sum()
+    return result / result.sum()
 
 
 class TaskSampler:

@@ -67,17 +67,17 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, models, name))
     with damaged(name, "a checkpoint"):
         memory = (dict(ours.get(part, {})) for part in ("optimizer", "ema", "best"))
-        found = Checkpoint(models, int(ours["step"]), *memory)
-    _expect_shapes(found, name)
-    return found
+        checkpoint = Checkpoint(models, int(ours["step"]), *memory)
+    _expect_shapes(checkpoint, name)
+    return checkpoint
 
 
-def _expect_shapes(found: Checkpoint, file: str) -> None:
+def _expect_shapes(checkpoint: Checkpoint, file: str) -> None:
     """Raise FileError where the optimizer or the averages do not fit the models."""
     shapes = {
-        f"{task}/{path}": x.shape for task, model in found.models.items() for path, x in state(model.model).items()
+        f"{task}/{path}": x.shape for task, model in checkpoint.models.items() for path, x in state(model.model).items()
     }
-    for name, value in [*found.optimizer.items(), *found.ema.items()]:
+    for name, value in [*checkpoint.optimizer.items(), *checkpoint.ema.items()]:
         path, _, kind = name.partition(":")
         wanted = () if kind == "step" else shapes.get(path)
         if not isinstance(value, np.ndarray) or value.shape != wanted:
@@ -122,8 +122,8 @@ class CheckpointManager:
     def _numbered(self) -> list[Path]:
         """Checkpoints of this name, oldest first."""
         pattern = re.compile(re.escape(self._name.name) + r"-\d+" + re.escape(SUFFIX))
-        found = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+        paths = [path for path in self._folder.iterdir() if pattern.fullmatch(path.name)]
+        return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
 class BestCheckpoints:
@@ -152,13 +152,13 @@ class BestCheckpoints:
 
 def latest(path: str | os.PathLike[str]) -> Path:
     """The checkpoint that ``path`` means: itself, or the newest of a run if it is ``model.ckpt``, its stem."""
-    given = Path(path)
-    if given.is_file():
-        return given
-    link = given.with_name(f"{given.name}{SUFFIX}")
+    stem = Path(path)
+    if stem.is_file():
+        return stem
+    link = stem.with_name(f"{stem.name}{SUFFIX}")
     if link.is_file():
         return link
-    raise FileError(f"{given}: there is no such checkpoint")
+    raise FileError(f"{stem}: there is no such checkpoint")
 
 
 def matching(models: Mapping[str, ModelFile], task: str, path: str) -> ModelFile:

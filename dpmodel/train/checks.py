@@ -35,9 +35,9 @@ def expect_numbers(data: Mapping[str, Data]) -> None:
                 neighbor_statistics_of(source.system, int(i), [NEAR])
 
 
-def tell_doubts(data: Mapping[str, Data], found: NeighborStatistics) -> None:
+def tell_doubts(data: Mapping[str, Data], neighbors: NeighborStatistics) -> None:
     """Warn of units of the training data that cannot be."""
-    remarks = [no_neighbors(found)]
+    remarks = [no_neighbors(neighbors)]
     for system in (source.system for d in data.values() for source in d.train.sources):
         if {"energy", "force"} <= set(system.labels):
             odd = doubts(system.frame(i) for i in range(min(len(system), SAMPLE)))
@@ -51,14 +51,14 @@ def expect_labels(script: Script, data: Mapping[str, Data]) -> None:
     for name, task in script.tasks.items():
         lacking = dict(_lacking(task, data[name].train))
         words = [f"{term} ({', '.join(labels)})" for term, labels in lacking.items()]
-        place = f"training.data_dict.{name}" if script.multi else "training"
+        section = f"training.data_dict.{name}" if script.multi else "training"
         if len(lacking) == len(task.objective.needs):
             raise SettingError(
-                f"{place}.training_data: no system has the labels of any term of the loss: {', '.join(words)}"
+                f"{section}.training_data: no system has the labels of any term of the loss: {', '.join(words)}"
             )
         if lacking:
             warnings.warn(
-                f"{place}.training_data: no system has the labels of these terms of the loss, which do not count:"
+                f"{section}.training_data: no system has the labels of these terms of the loss, which do not count:"
                 f" {', '.join(words)}",
                 UserWarning,
                 stacklevel=2,
@@ -87,7 +87,7 @@ def _setting_of(label: str, name: str, script: Script) -> str:
 
 def _lacking(task: Task, batches: Batches) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The terms that no system has all labels of, and those labels."""
-    known = [set(source.system.labels) for source in batches.sources]
+    available = [set(source.system.labels) for source in batches.sources]
     for term, needed in task.objective.needs.items():
-        if not any(set(needed) <= labels for labels in known):
+        if not any(set(needed) <= labels for labels in available):
             yield term, tuple(sorted(needed))

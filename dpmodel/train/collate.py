@@ -19,11 +19,11 @@ def collate(
     frames: Sequence[Frame],
     selection: Selection,
     *,
-    mine: slice = slice(None),
+    part: slice = slice(None),
     rounded: bool = False,
     uncounted: Sequence[int] = (),
 ) -> Batch:
-    """The batch of ``frames`` in NumPy arrays, of which this process has the part ``mine``.
+    """The batch of ``frames`` in NumPy arrays, of which this process has the part ``part``.
 
     A label counts if every frame has it, one with a default if any has.  ``rounded``: sizes rounded up, for engines
     that compile for each shape.  ``uncounted``: types whose atoms do not count.
@@ -31,21 +31,21 @@ def collate(
     every = [np.isin(frame.structure.types, (-1, *uncounted), invert=True).sum() for frame in frames]
     sizes = np.array(every, dtype=np.float64)
     counts = [np.array(float(x)) for x in (len(frames), sizes.sum(), (sizes * sizes).sum())]
-    if not frames[mine]:  # fewer frames than processes: one that is there already, divided by an endless number
-        mine, counts = slice(1), [np.array(ENDLESS)] * 3
-    structures = [frame.structure for frame in frames[mine]]
+    if not frames[part]:  # fewer frames than processes: one that is there already, divided by an endless number
+        part, counts = slice(1), [np.array(ENDLESS)] * 3
+    structures = [frame.structure for frame in frames[part]]
     graph, positions = build_graph(structures, selection), flat_positions(structures)
     if rounded:
         padded = pad_graph(graph, selection)
         graph, positions = padded, pad_rows(positions, graph, padded)
     labels = {}
     for name in sorted({name for frame in frames for name in frame.labels}):
-        if name != COPIES and _known(name, frames):
-            labels[name] = _joined(name, [_label(name, frame) for frame in frames[mine]], graph, len(positions))
+        if name != COPIES and _is_labeled(name, frames):
+            labels[name] = _joined(name, [_label(name, frame) for frame in frames[part]], graph, len(positions))
     return Batch(graph, positions, Labels(counts[0], counts[1], counts[2], labels))
 
 
-def _known(name: str, frames: Sequence[Frame]) -> bool:
+def _is_labeled(name: str, frames: Sequence[Frame]) -> bool:
     enough = all if LABELS.get(name, OTHER).default is None else any
     return enough(name in frame.labels for frame in frames)
 

@@ -44,9 +44,9 @@ class Curve:
         text = f"{step:7d}"
         for task, names in self._names.items():
             for name in names:
-                mine = trained.get(task, {}).get(name, NAN)
-                theirs = valid.get(task, {}).get(name, NAN)
-                text += f"   {theirs:11.2e} {mine:11.2e}" if self._validated[task] else f"   {mine:11.2e}"
+                trn = trained.get(task, {}).get(name, NAN)
+                val = valid.get(task, {}).get(name, NAN)
+                text += f"   {val:11.2e} {trn:11.2e}" if self._validated[task] else f"   {trn:11.2e}"
         self._write(f"{text}   {learning_rate:8.1e}\n", "a")
 
     def _header(self) -> str:
@@ -54,8 +54,8 @@ class Curve:
         for task, names in self._names.items():
             suffix = f"_{task}" if self._multi else ""
             for name in names:
-                mine, theirs = f"{name}_trn{suffix}", f"{name}_val{suffix}"
-                text += f"   {theirs:>11s} {mine:>11s}" if self._validated[task] else f"   {mine:>11s}"
+                trn, val = f"{name}_trn{suffix}", f"{name}_val{suffix}"
+                text += f"   {val:>11s} {trn:>11s}" if self._validated[task] else f"   {trn:>11s}"
         return f"{text}   {'lr':8s}\n# nan: the data have no such label\n"
 
     def _write(self, text: str, mode: str) -> None:

@@ -67,9 +67,9 @@ def find_branch(models: Mapping[str, ModelFile], wanted: str, path: str) -> str:
 
 def adopted(settings: ModelSettings, file: ModelFile, head: bool) -> ModelSettings:
     """``settings`` with the sections of the pretrained model, but for what is trainable (--use-pretrain-script)."""
-    data, theirs = settings.model_dump(), file.settings.model_dump()
+    data, pretrained = settings.model_dump(), file.settings.model_dump()
     for section in ("descriptor", "fitting_net") if head else ("descriptor",):
-        data[section] = theirs[section] | {"trainable": data[section]["trainable"]}
+        data[section] = pretrained[section] | {"trainable": data[section]["trainable"]}
     return ModelSettings.read(data, "model")
 
 

@@ -46,11 +46,11 @@ class Learner:
         trained: set[str] = set()
         for name, file in models.items():
             held |= {key: value for path, value in state(file.model).items() if (key := f"{name}/{path}") in owned}
-            mine = {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
-            if not mine:
-                place = f"model.model_dict.{name}" if script.multi else "model"
-                raise SettingError(f"{place}: nothing would be learned: descriptor and fitting_net are not trainable")
-            trained |= mine
+            own = {self.keys[name][path] for path in trained_paths(file.model, file.settings)}
+            if not own:
+                section = f"model.model_dict.{name}" if script.multi else "model"
+                raise SettingError(f"{section}: nothing would be learned: descriptor and fitting_net are not trainable")
+            trained |= own
         self.optimizer = engine.optimizer({k: v for k, v in held.items() if k in trained}, _rule(script))
         self.fixed = {key: engine.native(value) for key, value in held.items() if key not in trained}
         self._start_lr = script.settings.learning_rate.start_lr
@@ -206,9 +206,9 @@ def _expect_derivatives(script: Script, engine: Engine) -> None:
     """Raise SettingError where the loss has a Hessian that ``engine`` cannot learn from."""
     reason = why_not("hessian_loss", engine.name)
     for name in [name for name, task in script.tasks.items() if reason and "h" in task.objective.needs]:
-        place = f"loss_dict.{name}" if script.multi else "loss"
+        section = f"loss_dict.{name}" if script.multi else "loss"
         raise SettingError(
-            f"{place}.start_pref_h: {engine.name} cannot learn from a Hessian: {reason}; take torch or jax"
+            f"{section}.start_pref_h: {engine.name} cannot learn from a Hessian: {reason}; take torch or jax"
         )
 
 

@@ -184,42 +184,42 @@ class Training:
 
     def _trained(self, task: str, columns: Columns, rate: float) -> Mapping[str, Columns]:
         """Training columns of every task: of this step's batch or averaged, of a fresh batch for the others."""
-        found = {task: columns}
+        result = {task: columns}
         if self.script.training.disp_avg:
-            found = {name: _mean([(1.0, c) for c in values]) for name, values in self._sums.items()}
+            result = {name: _mean([(1.0, c) for c in values]) for name, values in self._sums.items()}
         for name in self.script.tasks:
-            if name not in found:
+            if name not in result:
                 batch = self._collated(name, self.data[name].train.frames(self.step))
-                found[name] = self.learner.evaluate(name, batch, rate)
-        return found
+                result[name] = self.learner.evaluate(name, batch, rate)
+        return result
 
     def _validated(self, rate: float) -> Mapping[str, Columns]:
         """Validation columns of every task that has such data, weighted by atoms."""
-        found = {}
+        result = {}
         for name, data in self.data.items():
-            given = self.script.tasks[name].data.validation_data
-            if data.valid is None or given is None:
+            settings = self.script.tasks[name].data.validation_data
+            if data.valid is None or settings is None:
                 continue
             values = []
-            for k in range(given.numb_btch):
-                frames = data.valid.frames(self.step * given.numb_btch + k)
+            for k in range(settings.numb_btch):
+                frames = data.valid.frames(self.step * settings.numb_btch + k)
                 batch = self._collated(name, frames)
                 values.append((float(batch.labels.n_atoms), self.learner.evaluate(name, batch, rate)))
-            found[name] = _mean(values)
-        return found
+            result[name] = _mean(values)
+        return result
 
     # --- data ---
 
     def _read(self, step: int) -> "Future[Batch]":
         """This process's part of the batch of a step, made while another one is learned from."""
         task, number = self._turns(step)
-        mine = slice(self.processes.rank, None, self.processes.size)
-        return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), mine))
+        part = slice(self.processes.rank, None, self.processes.size)
+        return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), part))
 
-    def _collated(self, task: str, frames: list[Frame], mine: slice = slice(None)) -> Batch:
+    def _collated(self, task: str, frames: list[Frame], part: slice = slice(None)) -> Batch:
         uncounted = self.script.tasks[task].objective.uncounted
         rounded = self.engine.rounds_shapes
-        return collate(frames, self._selections[task], mine=mine, rounded=rounded, uncounted=uncounted)
+        return collate(frames, self._selections[task], part=part, rounded=rounded, uncounted=uncounted)
 
     # --- what is kept ---
 
@@ -282,9 +282,9 @@ class Average:
         return {key: self._engine.numpy(value) for key, value in self.parameters.items()}
 
 
-def _over(now: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """``now`` with what a file ``kept`` of it, in the precision of now; what that lacks was not trained before."""
-    return {name: np.asarray(kept.get(name, value), dtype=value.dtype) for name, value in now.items()}
+def _over(now: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """``now`` with what a file ``saved`` of it, in the precision of now; what that lacks was not trained before."""
+    return {name: np.asarray(saved.get(name, value), dtype=value.dtype) for name, value in now.items()}
 
 
 def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
@@ -299,10 +299,10 @@ def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
 
 def _checkpoint_managers(script: Script, n_steps: int) -> list[CheckpointManager]:
     """Where checkpoints go, and those of averages."""
-    t, kept = script.training, script.training.kept(n_steps)
+    t, number = script.training, script.training.n_checkpoints(n_steps)
     return [
-        CheckpointManager(t.save_ckpt, t.save_dir, kept),
-        *([CheckpointManager(f"{t.save_ckpt}_ema", t.save_dir, t.ema_ckpt_keep or kept)] if t.enable_ema else []),
+        CheckpointManager(t.save_ckpt, t.save_dir, number),
+        *([CheckpointManager(f"{t.save_ckpt}_ema", t.save_dir, t.ema_ckpt_keep or number)] if t.enable_ema else []),
     ]
 
 
@@ -332,12 +332,12 @@ def _board(script: Script) -> Watch:
 
 def _mean(values: Sequence[tuple[float, Columns]]) -> dict[str, float]:
     """Mean of columns with weights, each over those that have it."""
-    found = {}
+    result = {}
     for name in values[0][1]:
-        known = [(weight, columns[name]) for weight, columns in values if not math.isnan(columns[name])]
-        total = sum(weight for weight, _ in known)
-        found[name] = sum(weight * value for weight, value in known) / total if known else math.nan
-    return found
+        finite = [(weight, columns[name]) for weight, columns in values if not math.isnan(columns[name])]
+        total = sum(weight for weight, _ in finite)
+        result[name] = sum(weight * value for weight, value in finite) / total if finite else math.nan
+    return result
 
 
 @contextmanager

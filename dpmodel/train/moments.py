@@ -42,7 +42,7 @@ def moments(optimizer: Any, tensors: Mapping[str, Any], models: Mapping[str, Mod
 
 def _parameters(tensors: Mapping[str, Any]) -> Iterator[list[str]]:
     """The names of each parameter, in PyTorch's order: second names and those of other tasks are of the same memory."""
-    found: dict[tuple[int, str], list[str]] = {}
+    groups: dict[tuple[int, str], list[str]] = {}
     last = 0
     for name, tensor in tensors.items():
         if not isinstance(tensor, np.ndarray) or name.rpartition(".")[2] in BUFFERS:
@@ -50,8 +50,8 @@ def _parameters(tensors: Mapping[str, Any]) -> Iterator[list[str]]:
         last = tensor.ctypes.data if tensor.size else last
         # tables that are not there have no memory: they belong to the network before them
         empty = "" if tensor.size else name.rpartition("compress")[2]
-        found.setdefault((last, empty), []).append(name)
-    yield from found.values()
+        groups.setdefault((last, empty), []).append(name)
+    yield from groups.values()
 
 
 def _columns(optimizer: Any, parameters: list[np.ndarray]) -> dict[str, list[np.ndarray]]:

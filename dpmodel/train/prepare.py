@@ -16,12 +16,12 @@ from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
 from dpmodel.train.start import (
     Data,
+    count_neighbors,
     fresh_models,
     loaded_models,
-    look,
+    nsel_of_file,
     open_data,
-    settle,
-    settled_by_file,
+    resolve_nsel,
     tell_differences,
 )
 
@@ -46,9 +46,9 @@ class StartFrom:
     count_neighbors: bool = True
 
     def __post_init__(self) -> None:
-        given = [name for name in ("restart", "init_model", "finetune") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise SettingError(f"{' and '.join(given)} say different things: give only one of them")
+        sources = [name for name in ("restart", "init_model", "finetune") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise SettingError(f"{' and '.join(sources)} say different things: give only one of them")
         if self.branch and self.finetune is None:
             raise SettingError("model_branch goes with finetune")
         if self.use_pretrain_script and self.finetune is None and self.init_model is None:
@@ -90,12 +90,12 @@ def prepare(
     pretrained = _Pretrained(script, origin) if origin.finetune is not None else None
     if pretrained is not None:
         script = pretrained.script
-    crowd = look(data, script) if origin.count_neighbors else None
-    script = settle(script, crowd)
-    if crowd is not None:
-        tell(f"closest atoms: {crowd.shortest:.3f} angstrom; most neighbors: {_listed(crowd.most)}")
-        tell_doubts(data, crowd)
-    models = fresh_models(script, data, crowd, keep=keep and processes.rank == 0)
+    neighbors = count_neighbors(data, script) if origin.count_neighbors else None
+    script = resolve_nsel(script, neighbors)
+    if neighbors is not None:
+        tell(f"closest atoms: {neighbors.shortest:.3f} angstrom; most neighbors: {_listed(neighbors.most)}")
+        tell_doubts(data, neighbors)
+    models = fresh_models(script, data, neighbors, keep=keep and processes.rank == 0)
     if pretrained is not None:
         models = pretrained.models(models, data, engine)
     return Training(script, data, Checkpoint(models), engine, processes)
@@ -106,21 +106,21 @@ def _read(
 ) -> Training:
     """A run that goes on, or a new one from the arrays of a file."""
     file = latest(origin.restart or origin.init_model or "")
-    found, path = read(file), str(file)
-    for model in found.models.values():
+    checkpoint, path = read(file), str(file)
+    for model in checkpoint.models.values():
         trainable(model, path)
     if origin.use_pretrain_script:
-        theirs = {name: matching(found.models, name, path) for name in script.tasks}
-        tasks = {n: replace(t, model=adopted(t.model, theirs[n], head=True)) for n, t in script.tasks.items()}
+        pretrained = {name: matching(checkpoint.models, name, path) for name in script.tasks}
+        tasks = {n: replace(t, model=adopted(t.model, pretrained[n], head=True)) for n, t in script.tasks.items()}
         script = replace(script, tasks=tasks)
-    script = settled_by_file(script, found.models, path)
-    models = loaded_models(script, found.models, path)
+    script = nsel_of_file(script, checkpoint.models, path)
+    models = loaded_models(script, checkpoint.models, path)
     if origin.restart is None:
         return Training(script, data, Checkpoint(models), engine, processes)
-    optimizer = found.optimizer if script.tasks.keys() <= found.models.keys() else {}
+    optimizer = checkpoint.optimizer if script.tasks.keys() <= checkpoint.models.keys() else {}
     if not optimizer:
-        tell(f"{file} has no state of Adam for this run: the optimizer starts anew at step {found.step}")
-    start = replace(found, models=models, optimizer=optimizer)
+        tell(f"{file} has no state of Adam for this run: the optimizer starts anew at step {checkpoint.step}")
+    start = replace(checkpoint, models=models, optimizer=optimizer)
     run = Training(script, data, start, engine, processes, append=True)
     if run.finished:
         why = "" if run.step >= run.n_steps else ", and validation has not improved for validating.patience"
@@ -139,21 +139,21 @@ class _Pretrained:
         tasks = dict(script.tasks)
         if origin.use_pretrain_script:
             for name, choice in self._choices.items():
-                theirs = adopted(tasks[name].model, self._files[choice.branch], choice.head)
-                tasks[name] = replace(tasks[name], model=theirs)
+                model = adopted(tasks[name].model, self._files[choice.branch], choice.head)
+                tasks[name] = replace(tasks[name], model=model)
         self.script = replace(script, tasks=tasks)
 
     def models(self, fresh: dict[str, ModelFile], data: dict[str, Data], engine: Engine) -> dict[str, ModelFile]:
         """``fresh`` models with the parameters of the file, their bias fitted to the data."""
         result = {}
         for name, choice in self._choices.items():
-            theirs = self._files[choice.branch]
-            made = adapted(fresh[name], theirs, choice.head, self._path)
-            tell_differences(made.settings, theirs.settings, self._path, head=choice.head)
+            pretrained = self._files[choice.branch]
+            model = adapted(fresh[name], pretrained, choice.head, self._path)
+            tell_differences(model.settings, pretrained.settings, self._path, head=choice.head)
             if choice.refit:
                 frames = data[name].train.first(self.script.tasks[name].model.data_stat_nbatch)
-                made = with_fitted_bias(made, frames, engine)
-            result[name] = made
+                model = with_fitted_bias(model, frames, engine)
+            result[name] = model
         return result
 
 

@@ -116,10 +116,10 @@ class MultiScript(CommonScript):
         names, training = list(self.model.model_dict), self.training
         sections: dict[str, Mapping[str, Any]] = {"loss_dict": self.loss_dict, "training.data_dict": training.data_dict}
         shares = {"training.model_prob": training.model_prob, "training.num_epoch_dict": training.num_epoch_dict}
-        for path, given in (sections | {path: share or {} for path, share in shares.items()}).items():
-            for name in [name for name in given if name not in names]:
+        for path, named in (sections | {path: share or {} for path, share in shares.items()}).items():
+            for name in [name for name in named if name not in names]:
                 yield f"{path}.{name}", f"is not one of the branches {', '.join(names)} of model.model_dict"
-            for name in [name for name in names if given and name not in given]:
+            for name in [name for name in names if named and name not in named]:
                 if path in sections:
                     yield f"{path}.{name}", "is required: model.model_dict has this branch"
                 else:
@@ -200,8 +200,8 @@ def read_script(data: Any, descriptor: Mapping[str, Any] | None = None) -> Scrip
 
 def _read(data: dict[str, Any], descriptor: Mapping[str, Any] | None) -> Script:
     if not (isinstance(data.get("model"), Mapping) and "model_dict" in data["model"]):
-        given = {"model": _filled(data["model"], descriptor)} if "model" in data else {}
-        single = SingleScript.read(data | given)
+        model = {"model": _filled(data["model"], descriptor)} if "model" in data else {}
+        single = SingleScript.read(data | model)
         return Script(single, single.tasks())
     model, links = expanded(data["model"])
     model["model_dict"] = {name: _filled(branch, descriptor) for name, branch in model["model_dict"].items()}
@@ -213,10 +213,10 @@ def _filled(model: Any, descriptor: Mapping[str, Any] | None) -> Any:
     """The section of a model with ``descriptor`` in place of an empty one."""
     if descriptor is None or not isinstance(model, Mapping):
         return model
-    given = model.get("descriptor") or {}
-    if not isinstance(given, Mapping) or {key for key in given if not key.startswith("_")} - {"type", "trainable"}:
+    section = model.get("descriptor") or {}
+    if not isinstance(section, Mapping) or {key for key in section if not key.startswith("_")} - {"type", "trainable"}:
         return model
-    return {"fitting_net": {}, **model, "descriptor": {**descriptor, **given}}
+    return {"fitting_net": {}, **model, "descriptor": {**descriptor, **section}}
 
 
 class _Loader(yaml.SafeLoader):
@@ -249,9 +249,9 @@ def _modern(data: dict[str, Any]) -> dict[str, Any]:
     for key in old:
         section, name = OLD_PLACES[key]
         remark(OLD, f"'training.{key}' is now '{section}.{name}'")
-        given = result.get(section) or {}
-        if isinstance(given, Mapping):
-            result[section] = {name: training[key], **given}
+        values = result.get(section) or {}
+        if isinstance(values, Mapping):
+            result[section] = {name: training[key], **values}
     return result
 
 
@@ -277,9 +277,9 @@ def expanded(model: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Link, ...]
         if not key.startswith("_"):
             remark("entries of model.shared_dict that no branch names", key)
     links = [
-        Link(part, key, tuple(sorted(found, key=lambda member: member[1])))
-        for (part, key), found in members.items()
-        if part != "type_map" and len(found) > 1
+        Link(part, key, tuple(sorted(tasks, key=lambda member: member[1])))
+        for (part, key), tasks in members.items()
+        if part != "type_map" and len(tasks) > 1
     ]
     return {"model_dict": result, "shared_dict": dict(shared)}, tuple(links)
 

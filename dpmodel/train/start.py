@@ -40,28 +40,28 @@ class Data:
 
 def open_data(script: Script, processes: int = 1) -> dict[str, Data]:
     """The data of every task; raises FileError and SettingError."""
-    found = {}
+    result = {}
     for name, task in script.tasks.items():
         valid = task.data.validation_data
         train = _batches(script, task, task.data.training_data, "training", processes)
-        found[name] = Data(train, _batches(script, task, valid, "validation") if valid else None)
-    return found
+        result[name] = Data(train, _batches(script, task, valid, "validation") if valid else None)
+    return result
 
 
-def _batches(script: Script, task: Task, given: DataSettings, kind: str, processes: int = 1) -> Batches:
-    place = f"training.data_dict.{task.name}" if script.multi else "training"
+def _batches(script: Script, task: Task, settings: DataSettings, kind: str, processes: int = 1) -> Batches:
+    section = f"training.data_dict.{task.name}" if script.multi else "training"
     return open_batches(
-        given,
+        settings,
         task.model,
         script.training.first_seed,
         f"{task.name} {kind}",
         processes,
         labels=task.objective.labels,
-        path=f"{place}.{kind}_data",
+        path=f"{section}.{kind}_data",
     )
 
 
-def look(data: Mapping[str, Data], script: Script) -> NeighborStatistics:
+def count_neighbors(data: Mapping[str, Data], script: Script) -> NeighborStatistics:
     """Neighbors in the training data of all tasks, within all cutoffs."""
     cutoffs = sorted({c for task in script.tasks.values() for c, _, _ in task.model.descriptor.selections})
     sources = [source for task in data.values() for source in task.train.sources]
@@ -69,26 +69,26 @@ def look(data: Mapping[str, Data], script: Script) -> NeighborStatistics:
     return reduce(or_, every)
 
 
-def settle(script: Script, found: NeighborStatistics | None) -> Script:
+def resolve_nsel(script: Script, neighbors: NeighborStatistics | None) -> Script:
     """``script`` with a number for every selection that is "auto"; warns of selections that are too small.
 
     None where nobody looked; then there must not be an "auto" (SettingError).
     """
-    if found is None:
+    if neighbors is None:
         for _, nsel, path in (s for task in script.tasks.values() for s in task.model.descriptor.selections):
             if isinstance(nsel, str):
                 raise SettingError(
                     f"model.descriptor.{path} should be a number if neighbors are not counted, got {nsel!r}"
                 )
         return script
-    tasks = {name: replace(task, model=resolve_auto_nsel(task.model, found)) for name, task in script.tasks.items()}
-    for line in dict.fromkeys(line for task in tasks.values() for line in too_few(task.model.descriptor, found)):
+    tasks = {name: replace(task, model=resolve_auto_nsel(task.model, neighbors)) for name, task in script.tasks.items()}
+    for line in dict.fromkeys(line for task in tasks.values() for line in too_few(task.model.descriptor, neighbors)):
         warnings.warn(f"{line}; the farthest are left out", UserWarning, stacklevel=2)
     return replace(script, tasks=tasks)
 
 
 def fresh_models(
-    script: Script, data: Mapping[str, Data], found: NeighborStatistics | None, *, keep: bool = False
+    script: Script, data: Mapping[str, Data], neighbors: NeighborStatistics | None, *, keep: bool = False
 ) -> dict[str, ModelFile]:
     """Models of random parameters with the statistics of the data; ``keep`` them where the input says (stat_file)."""
     samples = {name: _sample(task, data[name].train, keep) for name, task in script.tasks.items()}
@@ -96,7 +96,7 @@ def fresh_models(
     models = {}
     for number, (name, task) in enumerate(sorted(script.tasks.items())):
         model = with_case(draw(task.model, script.training.first_seed), number, len(script.tasks))
-        models[name] = model_file(with_statistics(model, task.model, samples[name]), task.model, found)
+        models[name] = model_file(with_statistics(model, task.model, samples[name]), task.model, neighbors)
     return {name: models[name] for name in script.tasks}
 
 
@@ -124,10 +124,10 @@ def with_case(model: Model, number: int, of: int) -> Model:
     return replace(model, fitting=replace(model.fitting, case=case))
 
 
-def model_file(model: Model, settings: ModelSettings, found: NeighborStatistics | None) -> ModelFile:
+def model_file(model: Model, settings: ModelSettings, neighbors: NeighborStatistics | None) -> ModelFile:
     """A model with what its file says beside it."""
-    known = found.shortest if found and 0 < found.shortest < np.inf else None
-    return ModelFile(settings, model, {"model_def_script": settings.model_dump()}, known)
+    shortest = neighbors.shortest if neighbors and 0 < neighbors.shortest < np.inf else None
+    return ModelFile(settings, model, {"model_def_script": settings.model_dump()}, shortest)
 
 
 def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
@@ -146,15 +146,15 @@ def _together(samples: dict[str, Statistics], script: Script, shares: Mapping[st
     """Statistics of what tasks share are taken over all of their data (specification/training.md 9.2)."""
     for link in script.links:
         members = [task for task, level in link.members if level == 0]
-        mine = {task: samples[task] for task in members}
-        common = _rows(mine) if link.part == "descriptor" else _parameters(mine, shares)
+        own = {task: samples[task] for task in members}
+        common = _rows(own) if link.part == "descriptor" else _parameters(own, shares)
         samples = samples | {task: replace(samples[task], **common) for task in members}
     return samples
 
 
 def _rows(samples: Mapping[str, Statistics]) -> dict[str, dict[str, Moments]]:
     """Environment rows of all tasks, each sample as much as any other."""
-    rows = [found.rows for found in samples.values()]
+    rows = [sample.rows for sample in samples.values()]
     return {"rows": {block: reduce(add, [r[block] for r in rows]) for block in rows[0]}} if rows else {}
 
 
@@ -163,9 +163,9 @@ def _parameters(samples: Mapping[str, Statistics], shares: Mapping[str, float]) 
     most = max(shares[task] for task in samples)
     common = {}
     for name in ("fparam", "aparam"):
-        found = {task: moments for task, sample in samples.items() if (moments := getattr(sample, name)) is not None}
-        if found:
-            parts = [scaled(moments, shares[task] / most if most else 1.0) for task, moments in found.items()]
+        by_task = {task: moments for task, sample in samples.items() if (moments := getattr(sample, name)) is not None}
+        if by_task:
+            parts = [scaled(moments, shares[task] / most if most else 1.0) for task, moments in by_task.items()]
             common[name] = reduce(add, parts)
     return common
 
@@ -179,21 +179,21 @@ def loaded_models(script: Script, models: Mapping[str, ModelFile], path: str) ->
 
 
 def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
-    mould, given = build(task.model, seed=None), state(file.model)
+    mould, loaded = build(task.model, seed=None), state(file.model)
     if file.settings.type_map != task.model.type_map:
         raise FileError(f"{path}: its type_map is {file.settings.type_map}, that of the input {task.model.type_map}")
     wanted = state(mould)
-    for name in sorted(wanted.keys() | given.keys()):
-        ours, theirs = (tuple(s[name].shape) if name in s else None for s in (wanted, given))
+    for name in sorted(wanted.keys() | loaded.keys()):
+        ours, theirs = (tuple(s[name].shape) if name in s else None for s in (wanted, loaded))
         if ours != theirs:
             raise FileError(
                 f"{path}: {name} has shape {theirs}, but the input's model wants {ours} (None: no such array);"
                 " the out.json of its run has the model that fits"
             )
     tell_differences(task.model, file.settings, path)
-    arrays = {name: given[name].astype(value.dtype) for name, value in wanted.items()}
-    kept = {key: value for key, value in file.extras.items() if key != RIGIDITY}  # it goes with the last layer
-    extras = kept | {"model_def_script": task.model.model_dump()}
+    arrays = {name: loaded[name].astype(value.dtype) for name, value in wanted.items()}
+    others = {key: value for key, value in file.extras.items() if key != RIGIDITY}  # it goes with the last layer
+    extras = others | {"model_def_script": task.model.model_dump()}
     return replace(file, settings=task.model, model=Rebuilder(mould)(arrays), extras=extras)
 
 
@@ -203,27 +203,27 @@ UNREAD = ("seed", "trainable", "precision")  # settings that do not change what 
 def tell_differences(ours: ModelSettings, theirs: ModelSettings, path: str, *, head: bool = True) -> None:
     """Warn of settings of descriptor and fitting net that are not those of the parameters' file; the input's count."""
     parts = ("descriptor", "fitting_net") if head else ("descriptor",)
-    mine, others = (dict(by_path({part: s.model_dump()[part] for part in parts}, "model.")) for s in (ours, theirs))
-    known = [key for key in mine if key in others and key.rpartition(".")[2] not in UNREAD]
-    lines = [f"{key} is {mine[key]}, there {others[key]}" for key in known if mine[key] != others[key]]
+    own, others = (dict(by_path({part: s.model_dump()[part] for part in parts}, "model.")) for s in (ours, theirs))
+    common = [key for key in own if key in others and key.rpartition(".")[2] not in UNREAD]
+    lines = [f"{key} is {own[key]}, there {others[key]}" for key in common if own[key] != others[key]]
     if lines:
         warnings.warn(f"{path} has other settings than the input, which counts: {'; '.join(lines)}", stacklevel=2)
 
 
-def settled_by_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:
+def nsel_of_file(script: Script, models: Mapping[str, ModelFile], path: str) -> Script:
     """``script`` with the selections of the file where it says "auto"."""
     tasks = {}
     for name, task in script.tasks.items():
-        theirs = matching(models, name, path).settings.descriptor
-        tasks[name] = replace(task, model=_take(task.model, theirs.selections))
+        descriptor = matching(models, name, path).settings.descriptor
+        tasks[name] = replace(task, model=_take(task.model, descriptor.selections))
     return replace(script, tasks=tasks)
 
 
-def _take(settings: ModelSettings, given: list[tuple[float, int | str, str]]) -> ModelSettings:
+def _take(settings: ModelSettings, selections: list[tuple[float, int | str, str]]) -> ModelSettings:
     data = settings.model_dump()
-    sizes = {place: nsel for _, nsel, place in given}
-    for _, nsel, place in settings.descriptor.selections:
-        if isinstance(nsel, str) and place in sizes:
-            section, name = place.split(".")
-            data["descriptor"][section][name] = sizes[place]
+    sizes = {path: nsel for _, nsel, path in selections}
+    for _, nsel, path in settings.descriptor.selections:
+        if isinstance(nsel, str) and path in sizes:
+            section, name = path.split(".")
+            data["descriptor"][section][name] = sizes[path]
     return ModelSettings.read(data, "model")

@@ -122,10 +122,10 @@ def _mean(c: Comparison, difference: Array, weight: Array, count: Array) -> Resu
 
 
 def _mean_or_huber(c: Comparison, difference: Array, count: Array, delta: float) -> Result:
-    found = _mean(c, difference, 1.0, count)
+    result = _mean(c, difference, 1.0, count)
     if not c.settings.use_huber:
-        return found
-    return found._replace(value=namespace(difference).sum(huber(difference, delta)) / count)
+        return result
+    return result._replace(value=namespace(difference).sum(huber(difference, delta)) / count)
 
 
 def _energy(c: Comparison) -> Result | None:
@@ -147,10 +147,10 @@ def _virial(c: Comparison) -> Result | None:
 def _per_frame(c: Comparison, difference: Array, delta: float, sizes: Array, components: int) -> Result:
     """Of energies (nf,) or virials (nf, 3, 3); components are averaged."""
     count, each, s = c.labels.n_frames * components, difference / sizes, c.settings
-    found = _mean_or_huber(c, each, count, delta)
+    result = _mean_or_huber(c, each, count, delta)
     if s.loss_func == "mae" or s.use_huber or s.intensive_ener_virial:
-        return found
-    return found._replace(value=namespace(difference).sum(difference * each) / count)
+        return result
+    return result._replace(value=namespace(difference).sum(difference * each) / count)
 
 
 def _force_difference(c: Comparison) -> Array | None:
@@ -166,11 +166,11 @@ def _force(c: Comparison) -> Result | None:
     difference, n_atoms, s = _force_difference(c), c.labels.n_atoms, c.settings
     if difference is None:
         return None
-    found = _mean_or_huber(c, difference, 3.0 * n_atoms, s.deltas[1])
+    result = _mean_or_huber(c, difference, 3.0 * n_atoms, s.deltas[1])
     if not s.f_use_norm:
-        return found
+        return result
     by_length = _mean_or_huber(c, length(difference), n_atoms, s.deltas[1])
-    return by_length if s.loss_func == "mae" else found._replace(value=by_length.value)
+    return by_length if s.loss_func == "mae" else result._replace(value=by_length.value)
 
 
 def _weighted_force(c: Comparison) -> Result | None:

@@ -33,10 +33,10 @@ class Metric(NamedTuple):
 
 def metrics_of(task: Task) -> list[Metric]:
     """What validation of a task can show: of energies deepmd-kit's, of other heads those of ``dpmodel test``."""
-    found = quantities(task.model)
+    available = quantities(task.model)
     if task.model.fitting_net.type != "ener":
-        return [Metric(task.name, q.name, q, q.unit, 1.0) for q in found if q.label in task.objective.labels]
-    energy, force, virial = found
+        return [Metric(task.name, q.name, q, q.unit, 1.0) for q in available if q.label in task.objective.labels]
+    energy, force, virial = available
     rows = (("E", energy, "e"), ("F", force, "f"), ("S", STRESS, "v"), ("V", virial, "v"))
     active = task.objective.needs
     return [Metric(task.name, name, q, f"m{q.unit}", 1000.0) for name, q, term in rows if term in active]
@@ -107,10 +107,10 @@ class Validation:
         fitting = [m for m in every if m.token.lower() == token.lower() and (m.task == task or not self._multi)]
         if not fitting or measure.upper() not in ("MAE", "RMSE"):
             prefix = {m: f"{m.task}/" if self._multi else "" for m in every}
-            known = ", ".join(f"{prefix[m]}{m.token}:{x}" for m in every for x in ("MAE", "RMSE"))
+            choices = ", ".join(f"{prefix[m]}{m.token}:{x}" for m in every for x in ("MAE", "RMSE"))
             raise SettingError(
-                f"validating.validation_metric should be one of {known or '(no validation data)'} (what the loss learns"
-                f" and the validation data have), got {text!r}"
+                f"validating.validation_metric should be one of {choices or '(no validation data)'} (what the loss"
+                f" learns and the validation data have), got {text!r}"
             )
         return fitting[0]._replace(measure=measure.upper())
 
@@ -162,8 +162,8 @@ def validations(
     asked = [False] * settings.full_validation + [True] * (settings.ema_full_validation and script.training.enable_ema)
     made = [Validation(script, valid, engine, n_steps, averaged=averaged, append=append) for averaged in asked]
     for validation in made:
-        found = best.get(validation.prefix, {"error": (), "step": ()})
-        validation.records = tuple((float(e), int(s)) for e, s in zip(found["error"], found["step"], strict=True))
+        record = best.get(validation.prefix, {"error": (), "step": ()})
+        validation.records = tuple((float(e), int(s)) for e, s in zip(record["error"], record["step"], strict=True))
     return made
 
 

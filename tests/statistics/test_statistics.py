@@ -26,7 +26,7 @@ from dpmodel.statistics.neighbors import (
 from dpmodel.statistics.output import OutputSample, output_bias, output_statistics
 from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import read_script
-from dpmodel.train.start import fresh_models, look, open_data, settle
+from dpmodel.train.start import count_neighbors, fresh_models, open_data, resolve_nsel
 from small_water import DESCRIPTOR, MODEL, REFORM, write_system
 from small_water import script as small_script
 from statistics_cases import case_frames, case_settings
@@ -181,7 +181,7 @@ def parameters_of_two(root: Path, **training: Any) -> tuple[dict[str, ModelFile]
     }
     read = read_script(settings)
     found = open_data(read)
-    return fresh_models(read, found, look(found, read)), given
+    return fresh_models(read, found, count_neighbors(found, read)), given
 
 
 @pytest.mark.parametrize("shares", [{"A": 1.0, "B": 3.0}, {"A": 1.0, "B": 0.0}, {"A": 0.0, "B": 0.25}], ids=str)
@@ -201,11 +201,11 @@ def test_parameters_of_tasks_that_share_a_head(tmp_path: Path, shares: dict[str,
 def test_without_counting_neighbors(tmp_path: Path) -> None:
     write_system(tmp_path / "a", 2)
     given = read_script(small_script(tmp_path))
-    assert settle(given, None) is given
+    assert resolve_nsel(given, None) is given
     auto: dict[str, Any] = small_script(tmp_path)
     auto["model"] = MODEL | {"descriptor": DESCRIPTOR | {"repformer": REFORM | {"nsel": "auto:1.2"}}}
     with pytest.raises(SettingError, match=r"descriptor.repformer.nsel should be a number .* got 'auto:1.2'"):
-        settle(read_script(auto), None)
+        resolve_nsel(read_script(auto), None)
     with pytest.raises(SettingError, match=r"descriptor.repformer.nsel should be a number"):
         prepare(read_script(auto), backend("numpy").engine(), StartFrom(count_neighbors=False))
     fresh = prepare(given, backend("numpy").engine(), StartFrom(count_neighbors=False)).models()["Default"]

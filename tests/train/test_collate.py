@@ -20,9 +20,9 @@ def frame(n: int, **labels: np.ndarray) -> Frame:
 @pytest.mark.parametrize("name", ["atom_pref", "atom_ener_coeff"])
 def test_weights_are_one_where_a_frame_has_none(name: str) -> None:
     given = [frame(2, **{name: np.array([3.0, 4.0])}), frame(3)]
-    for mine in (slice(None), slice(0, 1), slice(1, 2)):  # one process, and each of two
-        found = collate(given, SETTINGS.selection, mine=mine).labels.values[name]
-        expected = [[3.0, 4.0], [1.0, 1.0, 1.0]][mine]
+    for part in (slice(None), slice(0, 1), slice(1, 2)):  # one process, and each of two
+        found = collate(given, SETTINGS.selection, part=part).labels.values[name]
+        expected = [[3.0, 4.0], [1.0, 1.0, 1.0]][part]
         np.testing.assert_array_equal(found, np.concatenate(expected))
     assert name not in collate([frame(2), frame(3)], SETTINGS.selection).labels.values
 

@@ -179,7 +179,7 @@ def test_shares_of_processes_add_up(case: str, size: int) -> None:
         return loss(model, batch, weights, objective, NUMPY.grad_and_aux)
 
     whole, errors = of(collate(given, chosen))
-    parts = [of(collate(given, chosen, mine=slice(rank, None, size))) for rank in range(size)]
+    parts = [of(collate(given, chosen, part=slice(rank, None, size))) for rank in range(size)]
     np.testing.assert_allclose(sum(total for total, _ in parts), whole, rtol=1e-12)
     for name, value in errors.items():
         np.testing.assert_allclose(sum(part[name] for _, part in parts), value, rtol=1e-12, err_msg=name)

@@ -232,7 +232,7 @@ def test_labels_that_are_needed(given: dict[str, Any], labels: str) -> None:
 @pytest.mark.parametrize(("ratio", "steps", "kept"), [(None, 10_000, 5), (0.25, 10_000, 3), (0.01, 500, 1)])
 def test_checkpoints_to_keep(ratio: float | None, steps: int, kept: int) -> None:
     data = {"training_data": {"systems": "a"}, "numb_steps": steps, "ckpt_keep_ratio": ratio}
-    assert TrainingSettings.read(data).kept(steps) == kept
+    assert TrainingSettings.read(data).n_checkpoints(steps) == kept
 
 
 def test_several_tasks() -> None:

@@ -141,17 +141,17 @@ class DeepmdModel(nn.Module):
         """
         nf, n_all = extended_atype.shape[0], extended_atype.shape[1]
         coord = extended_coord.reshape(nf, n_all, 3)
-        found: list[list[Tensor]] = []
+        results: list[list[Tensor]] = []
         for f in range(nf):
             owner = torch.arange(n_all, device=coord.device)
             if comm_dict is None and mapping is not None:
                 owner = mapping[f]
             parameters = self.parameters_of(fparam, aparam, f, nlist.shape[1], coord)
-            found.append(self.evaluate(coord[f], extended_atype[f], nlist[f], owner, parameters, comm_dict))
+            results.append(self.evaluate(coord[f], extended_atype[f], nlist[f], owner, parameters, comm_dict))
         names = ["energy", "atom_energy", "extended_force", "virial", "extended_virial"]
         result: dict[str, Tensor] = {}
         for k, name in enumerate(names):
-            result[name] = torch.stack([frame[k] for frame in found]).to(extended_coord.dtype)
+            result[name] = torch.stack([frame[k] for frame in results]).to(extended_coord.dtype)
         if not do_atomic_virial:
             result.pop("extended_virial")
         return result
@@ -170,20 +170,20 @@ class DeepmdModel(nn.Module):
         nf, n = atype.shape[0], atype.shape[1]
         x = coord.reshape(nf, n, 3).detach().to(torch.float64)
         names = ["energy", "atom_energy", "force", "virial", "atom_virial"]
-        found: list[list[Tensor]] = []
+        results: list[list[Tensor]] = []
         for f in range(nf):
-            places, owner = x[f], torch.arange(n, device=x.device)
+            positions, owner = x[f], torch.arange(n, device=x.device)
             if box is not None:
-                places, owner = images(x[f], box.reshape(nf, 3, 3)[f].detach().to(torch.float64), self.rcut)
-            nlist = neighbors(places, n, self.rcut)
+                positions, owner = images(x[f], box.reshape(nf, 3, 3)[f].detach().to(torch.float64), self.rcut)
+            nlist = neighbors(positions, n, self.rcut)
             parameters = self.parameters_of(fparam, aparam, f, n, x)
-            one = self.evaluate(places, atype[f][owner], nlist, owner, parameters, None)
+            one = self.evaluate(positions, atype[f][owner], nlist, owner, parameters, None)
             for k in (2, 4):
                 one[k] = torch.zeros_like(one[k][:n]).index_add(0, owner, one[k])
-            found.append(one)
+            results.append(one)
         result: dict[str, Tensor] = {}
         for k, name in enumerate(names):
-            result[name] = torch.stack([frame[k] for frame in found]).to(coord.dtype)
+            result[name] = torch.stack([frame[k] for frame in results]).to(coord.dtype)
         if not do_atomic_virial:
             result.pop("atom_virial")
         return result
@@ -221,8 +221,8 @@ class DeepmdModel(nn.Module):
         first = torch.clamp(atype[:1], min=0)
         weight = torch.ones([n], dtype=torch.float64, device=x.device)
         frame, atomic = parameters
-        known = types if comm is not None else types[:n]
-        energies, slope = self.program(known, first, owner[ends], vectors, distances, weight, frame, atomic, comm)
+        own_types = types if comm is not None else types[:n]
+        energies, slope = self.program(own_types, first, owner[ends], vectors, distances, weight, frame, atomic, comm)
         forces = torch.zeros_like(x).index_add_(0, ends.reshape(-1), -slope.reshape(-1, 3))
         forces[:n] += slope.sum(1)
         virials = -(slope[:, :, :, None] * vectors[:, :, None, :]).reshape(-1, 9)
@@ -256,10 +256,10 @@ def neighbors(x: Tensor, n: int, reach: float, pairs: int = PAIRS) -> Tensor:
     parts: list[Tensor] = []
     width = 0
     for start in range(0, n, size):
-        mine = torch.arange(start, min(n, start + size), device=x.device)
-        vectors = x[None] - x[mine][:, None]
+        rows = torch.arange(start, min(n, start + size), device=x.device)
+        vectors = x[None] - x[rows][:, None]
         near = (vectors * vectors).sum(-1) <= (reach + 1e-6) ** 2
-        near[torch.arange(mine.shape[0], device=x.device), mine] = False
+        near[torch.arange(rows.shape[0], device=x.device), rows] = False
         count = int(near.sum(-1).max().item())
         end = torch.argsort(near.to(torch.uint8), dim=-1, descending=True, stable=True)[:, :count]
         parts.append(torch.where(torch.gather(near, 1, end), end, torch.full_like(end, -1)))
@@ -292,21 +292,21 @@ class Loaded:
         parameters = [None if x is None else self._tensor(x[None]) for x in (structure.fparam, structure.aparam)]
         if structure.cell is not None and structure.pbc.all():
             arguments = [structure.positions[None], structure.types[None], structure.cell[None]]
-            found = self._model(*map(self._tensor, arguments), *parameters, True)
-            forces, virials = to_numpy(found["force"])[0], to_numpy(found["atom_virial"])[0]
+            result = self._model(*map(self._tensor, arguments), *parameters, True)
+            forces, virials = to_numpy(result["force"])[0], to_numpy(result["atom_virial"])[0]
         else:
-            images, places, owner = explicit_images(graph, structure.positions, self._selection)
+            images, positions, owner = explicit_images(graph, structure.positions, self._selection)
             nlist = np.where(images.shift[:, :, 0] == 0.0, images.neighbors, -1)
-            lists = (places, structure.types[owner], nlist, owner)
-            found = self._model.forward_lower(*(self._tensor(x[None]) for x in lists), *parameters, True)
+            lists = (positions, structure.types[owner], nlist, owner)
+            result = self._model.forward_lower(*(self._tensor(x[None]) for x in lists), *parameters, True)
             forces, virials = np.zeros((n, 3)), np.zeros((n, 9))
-            np.add.at(forces, owner, to_numpy(found["extended_force"])[0])
-            np.add.at(virials, owner, to_numpy(found["extended_virial"])[0])
+            np.add.at(forces, owner, to_numpy(result["extended_force"])[0])
+            np.add.at(virials, owner, to_numpy(result["extended_virial"])[0])
         return {
-            "energy": to_numpy(found["energy"])[0, 0],
-            "atom_energy": to_numpy(found["atom_energy"])[0, :, 0],
+            "energy": to_numpy(result["energy"])[0, 0],
+            "atom_energy": to_numpy(result["atom_energy"])[0, :, 0],
             "forces": forces,
-            "virial": to_numpy(found["virial"])[0].reshape(3, 3),
+            "virial": to_numpy(result["virial"])[0].reshape(3, 3),
             "atom_virial": virials.reshape(n, 3, 3),
         }
 

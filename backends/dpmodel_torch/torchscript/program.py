@@ -48,15 +48,15 @@ def know_border_op() -> None:
 def slope(outputs: list[Tensor], inputs: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
     """Of the inputs, from those of the outputs."""
     ends: list[Tensor] = []
-    given: list[Tensor | None] = []
+    weights: list[Tensor | None] = []
     for k, x in enumerate(outputs):
         if x.requires_grad:
             ends.append(x)
-            given.append(slopes[k])
-    found = torch.autograd.grad(ends, inputs, given, allow_unused=True)
+            weights.append(slopes[k])
+    gradients = torch.autograd.grad(ends, inputs, weights, allow_unused=True)
     result: list[Tensor] = []
     for i, x in enumerate(inputs):
-        y = found[i]
+        y = gradients[i]
         if y is None:
             result.append(torch.zeros_like(x))
         else:
@@ -81,7 +81,7 @@ def nothing() -> list[Tensor]:
     return torch.jit.annotate(list[Tensor], [])
 
 
-def kept(values: list[Tensor], keeps: bool) -> list[Tensor]:
+def if_kept(values: list[Tensor], keeps: bool) -> list[Tensor]:
     return values if keeps else nothing()
 
 
@@ -219,7 +219,7 @@ class Program(nn.Module):
             near, mask, v = self.cut(rows, counts, neighbors, vectors)
             out = list(self.start(types[rows], types, first_type, near, mask, v))
             groups.append((rows, near, mask, v))
-            starts.append(kept(out, keeps))
+            starts.append(if_kept(out, keeps))
             states.append(detached(out))
         inputs, outputs, shared = self.refine(groups, states, inverse, types.shape[0], comm, keeps)
 
@@ -260,16 +260,16 @@ class Program(nn.Module):
             everyone = self.exchange(g1, n_all, comm)
             shared.append((g1, everyone))
             taken: list[list[Tensor]] = []
-            found: list[list[Tensor]] = []
+            results: list[list[Tensor]] = []
             for k, state in enumerate(states):
                 near = groups[k][1][:, : state[1].shape[1]]
                 x = leaves([everyone[near]]) + leaves(state)
                 out = list(layer(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
                 taken.append(x)
-                found.append(kept(out, keeps))
+                results.append(if_kept(out, keeps))
                 states[k] = detached(out)
             inputs.append(taken)
-            outputs.append(found)
+            outputs.append(results)
         return inputs, outputs, shared
 
     def pull(
@@ -283,18 +283,18 @@ class Program(nn.Module):
     ) -> None:
         """Take ``slopes`` back through the layers."""
         for layer in self.reversed_layers:
-            taken, found = inputs.pop(), outputs.pop()
+            taken, results = inputs.pop(), outputs.pop()
             g1, everyone = shared.pop()
             pulled = torch.zeros_like(everyone)
             for k, x in enumerate(taken):
-                out = found[k]
+                out = results[k]
                 if len(out) == 0:
                     out = list(layer(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
                 back = slope(out, x, slopes[k])
                 near = groups[k][1][:, : x[2].shape[1]]
                 pulled.index_add_(0, near.reshape(-1), back[0].reshape(-1, pulled.shape[1]))
                 slopes[k] = back[1:]
-                found[k] = nothing()
+                results[k] = nothing()
             if exchanges:
                 pulled = slope([everyone], [g1], [pulled])[0]
             for k, back in enumerate(slopes):

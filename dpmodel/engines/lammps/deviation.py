@@ -42,8 +42,8 @@ class DeviationFile:
 
         All processes call this together; the first one writes.
         """
-        mine = force_deviation(np.stack(forces), self.relative)
-        parts = comm.gather((ids, mine))
+        own = force_deviation(np.stack(forces), self.relative)
+        parts = comm.gather((ids, own))
         self._last = step
         if parts is None:
             return

@@ -27,10 +27,10 @@ class Halo:
         """``own`` (n,): IDs of the atoms of this process; ``foreign`` (g,): those it sees of others, each once."""
         self.comm = comm
         owner = self._owners(own, foreign)
-        wanted = [foreign[owner == rank] for rank in range(comm.size)]
-        self.foreign = np.concatenate(wanted)
-        self._sent = [_find(own, ids) for ids in _all_to_all(comm, wanted)]
-        self._n_received, self._n_sent = (np.array([len(part) for part in parts]) for parts in (wanted, self._sent))
+        requests = [foreign[owner == rank] for rank in range(comm.size)]
+        self.foreign = np.concatenate(requests)
+        self._sent = [_find(own, ids) for ids in _all_to_all(comm, requests)]
+        self._n_received, self._n_sent = (np.array([len(part) for part in parts]) for parts in (requests, self._sent))
 
     def _owners(self, own: Array, foreign: Array) -> Array:
         """(g,) the process that has each foreign atom."""
@@ -78,16 +78,16 @@ class Halo:
         return result
 
 
-def _find(ids: Array, wanted: Array) -> Array:
-    """The positions of the ``wanted`` among ``ids``; raises DpmodelError if one is not there."""
+def _find(ids: Array, requested: Array) -> Array:
+    """The positions of the ``requested`` among ``ids``; raises DpmodelError if one is not there."""
     order = np.argsort(ids, kind="stable")
-    position: Array = np.searchsorted(ids, wanted, sorter=order)
+    position: Array = np.searchsorted(ids, requested, sorter=order)
     missing = position == len(ids)
     if len(ids):
         position = order[np.where(missing, 0, position)]
-        missing |= ids[position] != wanted
+        missing |= ids[position] != requested
     if missing.any():
-        raise DpmodelError(f"no process has atom {wanted[missing][0]}: have atoms been lost?")
+        raise DpmodelError(f"no process has atom {requested[missing][0]}: have atoms been lost?")
     return position
 
 

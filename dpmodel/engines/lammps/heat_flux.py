@@ -44,9 +44,9 @@ def heat_flux(pairs: "Sequence[Pair]") -> Array:
     virial = potential.evaluator.virial_heat_flux(pair.graph(here, 0), here.positions, speeds, halo)[0]
     kinetic = 0.5 * _masses(pair, n) * lmp.extract_global("mvv2e") * (v**2).sum(axis=1)
     convective = (pair.atom_energy / pair.energy_unit + kinetic) @ v
-    mine = np.concatenate([virial / pair.energy_unit + convective, convective])
-    total = np.empty_like(mine)
-    comm.Allreduce(mine, total)
+    own = np.concatenate([virial / pair.energy_unit + convective, convective])
+    total = np.empty_like(own)
+    comm.Allreduce(own, total)
     return total
 
 

@@ -323,10 +323,10 @@ class Pair:
         """LAMMPS leaves out pairs that are bonded or excluded, which no many-body potential could bear."""
         x, is_ours, cutoff = now.x, self.type_of[0][now.types] >= 0, self.cutoff
         every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, is_ours)
-        mine = every.center < n_local
+        local = every.center < n_local
         ours = is_ours[center] & is_ours[end]
         listed = _count_within(cutoff, x[end[ours]] - x[center[ours]])
-        needed = _count_within(cutoff, x[every.neighbor[mine]] - x[every.center[mine]])
+        needed = _count_within(cutoff, x[every.neighbor[local]] - x[every.center[local]])
         if listed != needed:
             raise InputError(
                 f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} angstrom. It leaves out "
@@ -350,9 +350,9 @@ class Pair:
 
     def _virials(self, results: Sequence[EnergyForces]) -> Array:
         """(m, 3, 3) of all processes, eV."""
-        mine = np.array([r.virial[0] for r in results])
-        total = np.empty_like(mine)
-        self.comm.Allreduce(mine, total)
+        own = np.array([r.virial[0] for r in results])
+        total = np.empty_like(own)
+        self.comm.Allreduce(own, total)
         return total
 
     def _report(self, result: EnergyForces, n_local: int, eflag: int, vflag: int) -> None:

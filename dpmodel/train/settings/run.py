@@ -70,7 +70,7 @@ class CommonTraining(Settings):
         """The seed as one number."""
         return one_seed(self.seed)
 
-    def kept(self, n_steps: int) -> int:
+    def n_checkpoints(self, n_steps: int) -> int:
         """How many checkpoints of a run of ``n_steps`` are kept."""
         if self.ckpt_keep_ratio is None:
             return self.max_ckpt_keep
@@ -102,7 +102,7 @@ class TrainingSettings(CommonTraining, TaskData):
 
 
 Share = Annotated[float, Field(ge=0)]
-Shares = Annotated[dict[str, Share] | None, BeforeValidator(lambda given: None if given == {} else given)]
+Shares = Annotated[dict[str, Share] | None, BeforeValidator(lambda value: None if value == {} else value)]
 
 
 class MultiTraining(CommonTraining):
