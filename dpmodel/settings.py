@@ -211,7 +211,7 @@ class Settings(BaseModel):
             key, names = error["loc"][0], sorted(cls.model_fields)
             if key in cls.foreign:
                 return (key,), cls.foreign[key]
-            return (key,), f"is not a setting{nearest(str(key), names) or '; names are ' + ', '.join(names)}"
+            return (key,), f"is not a setting{nearest(str(key), names) or '; known are ' + ', '.join(names)}"
         if kind == "union_tag_invalid":
             loc, kind, value = (*loc, "type"), "literal_error", value["type"]
             if isinstance(value, str) and value in cls.foreign:
