@@ -30,7 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def settings() -> str:
     from dpmodel.model.settings import ModelSettings
-    from dpmodel.settings import reference
+    from dpmodel.settings_reference import reference
 
     return reference(ModelSettings, "model")
 

@@ -157,7 +157,7 @@ class Potential:
 
     def __repr__(self) -> str:
         kind, where = self.settings.fitting_net.type, f"{self.engine.name} on {self.engine.device}"
-        return f"<DPA-2 {kind} model of {', '.join(self.type_map)}, cutoff {self.cutoff:g} angstrom, {where}>"
+        return f"<DPA-2 {kind} model of {', '.join(self.type_map)}, cutoff {self.cutoff:g} Å, {where}>"
 
     def evaluate(
         self,
@@ -327,7 +327,7 @@ class Potential:
         )
         numbers = np.stack([frame.types for frame in frames])
         nf, n = numbers.shape
-        speeds = per_frame("velocities", velocities, nf, (n, 3), "angstrom/fs, one for each atom")
+        speeds = per_frame("velocities", velocities, nf, (n, 3), "Å/fs, one for each atom")
         weights = masses_of(self.type_map) if masses is None else masses
         by_type = per_frame("masses", weights, 1, (len(self.type_map),), "g/mol, one for each type")[0]
         return self.evaluator.heat_flux(frames, speeds, np.append(by_type, 0.0)[numbers])

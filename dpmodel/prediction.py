@@ -78,7 +78,7 @@ def expect_finite(
             row = np.flatnonzero(graph.frame == f)[odd.atom]
             vectors = positions[graph.neighbors[row]] - positions[row] + graph.shift[row]
             distance = np.linalg.norm(vectors, axis=-1).min(initial=np.inf)
-            nearest = f", its nearest neighbor is {distance:.3g} angstrom away" if distance <= cutoff else ""
+            nearest = f", its nearest neighbor is {distance:.3g} Å away" if distance <= cutoff else ""
             raise InputError(
                 f"frame {first_frame + f}, atom {odd.atom}: the {odd.quantity} is not a finite number{nearest}; "
                 "numbers overflow where atoms nearly coincide, or in a damaged model"

@@ -1,4 +1,4 @@
-"""Settings are declared once; reading, errors, JSON schema and reference page come from the declaration.
+"""Settings are declared once; reading, errors, JSON schema and the reference page follow from the declaration.
 
 A section of an input file is a class:
 
@@ -15,7 +15,6 @@ every problem with its path.  Types are strict: an integer is a number, but 2.0 
 neither.  Keys that start with an underscore are comments.
 """
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from reprlib import Repr
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -341,7 +340,8 @@ def _move(data: dict[str, Any], old: str, new: str, problems: list[Problem]) -> 
         inner = data.get(section, {})
         if not isinstance(inner, Mapping):
             return  # an error of its own
-        data[section] = data = dict(inner)
+        data[section] = dict(inner)
+        data = data[section]
     if name in data:
         problems.append(((old,), f"is another name of {new}: give only one of them"))
     data.setdefault(name, value)
@@ -353,60 +353,3 @@ def _failure(title: str, problems: list[Problem]) -> ValidationError:
         for loc, message in problems
     ]
     return ValidationError.from_exception_data(title, details)
-
-
-# The reference page
-
-
-def reference(cls: type[Settings], path: str = "", leave_out: tuple[str, ...] = ()) -> str:
-    """Markdown tables of every setting of ``cls`` but those of ``leave_out``, and of the sections inside it."""
-    schema = cls.model_json_schema()
-    rows = [f"### `{path or cls.__name__}`", "", _first_line(cls), ""]
-    rows += ["| setting | allowed | default | unit | meaning |", "|---|---|---|---|---|"]
-    inner = []
-    for name in (name for name in cls.model_fields if name not in leave_out):
-        field = cls.model_fields[name]
-        rows.append(_row(name, schema["properties"][name]))
-        sections = list(_sections(field.annotation))
-        for section in sections:
-            kind = f" ({section.model_fields['type'].default})" if len(sections) > 1 else ""
-            inner.append(reference(section, f"{path}.{name}{kind}".lstrip(".")))
-    return "\n\n".join(["\n".join(rows), *inner])
-
-
-def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().split("\n\n")[0]
-
-
-def _row(name: str, prop: dict[str, Any]) -> str:
-    names = ", ".join(f"`{n}`" for n in (name, *prop.get("aliases", ())))
-    default = f"`{json.dumps(prop['default'])}`" if "default" in prop else "required"
-    cells = [names, _allowed(prop), default, prop.get("unit", ""), prop.get("description", "")]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _allowed(prop: dict[str, Any]) -> str:
-    """What a JSON schema allows, in short notation."""
-    if "$comment" in prop:
-        return str(prop["$comment"])
-    if "anyOf" in prop or "oneOf" in prop:
-        return " or ".join(dict.fromkeys(_allowed(option) for option in prop.get("anyOf") or prop["oneOf"]))
-    if "enum" in prop or "const" in prop:
-        return ", ".join(f"`{json.dumps(value)}`" for value in prop.get("enum") or [prop["const"]])
-    if prop.get("type") == "array":
-        pair = [_allowed(item) for item in prop.get("prefixItems", ())]
-        return f"[{', '.join(pair or [_allowed(prop['items']), '...'])}]"
-    if prop.get("type", "object") == "object":  # no type: a reference to another section
-        values = prop.get("additionalProperties")
-        return f"{{name: {_allowed(values)}, ...}}" if isinstance(values, dict) else "{...}"
-    word = {"string": "text", "boolean": "true or false"}.get(prop["type"], prop["type"])
-    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-    return " ".join([word, *(f"{sign} {prop[key]:g}" for key, sign in signs.items() if key in prop)])
-
-
-def _sections(annotation: Any) -> Iterator[type[Settings]]:
-    """The classes of settings in a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)

@@ -30,7 +30,7 @@ from small_water import script, write_system
 
 class PairSettings(Settings):
     type: Literal["pairs"] = setting("pairs", "The kind of descriptor.")
-    rcut: float = setting(4.0, "Cutoff radius.", unit="angstrom")
+    rcut: float = setting(4.0, "Cutoff radius.", unit="Å")
     nsel: int = setting(40, "Number of neighbors.")
     width: int = setting(5, "Width of the descriptor.")
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "xp module backend graph errors settings setting_types initializers execution capabilities",
+    "xp module backend graph errors settings settings_reference setting_types initializers execution capabilities",
     "ops",
     "nn",
     "dpa2",
@@ -129,6 +129,20 @@ def test_the_core_imports_no_framework_and_no_backend(module):
 def test_mathematics_does_not_import_numpy(module):
     if SOURCES[module].name not in NUMPY_ALLOWED:
         assert not top(imports(SOURCES[module])) & {"numpy", "scipy", "autograd"}
+
+
+@every_module
+def test_files_and_functions_are_short(module):
+    text = SOURCES[module].read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    assert not [f.name for f in functions if (f.end_lineno or 0) - f.lineno - _docstring_lines(f) > 60]
+
+
+def _docstring_lines(function: ast.FunctionDef) -> int:
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function) is not None
+    return (first.end_lineno or 0) - first.lineno + 1 if has_docstring else 0
 
 
 def test_only_the_folder_of_dpa2_names_its_blocks():

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dpmodel.settings import reference
+from dpmodel.settings_reference import reference
 from dpmodel.train.script import OLD_PLACES, SHARED, MultiScript, SingleScript
 
 

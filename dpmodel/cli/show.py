@@ -113,7 +113,7 @@ def _settings(branch: Tree, settings: Settings) -> None:
             _settings(branch.add(name), value)
         else:
             extra = field.json_schema_extra
-            unit = str(extra.get("unit", "")).replace("angstrom", "Å") if isinstance(extra, dict) else ""
+            unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
             words = types_in_words(value) if name == "type_map" and len(value) > FEW else _plain(value)
             branch.add(_text(f"{name} = {words} {unit}".rstrip(), style="dim" if value == field.default else ""))
 

@@ -104,7 +104,7 @@ def _look_at_label(report: Report, system: System, i: int, name: str, absurd_for
         size = np.linalg.norm(values, axis=1) * (system.types(i) >= 0)
         report.largest_force = max(report.largest_force, float(size.max()))
         if size.max() > absurd_force:
-            what = f"the force on atom {size.argmax()} is {size.max():.3g} eV/angstrom"
+            what = f"the force on atom {size.argmax()} is {size.max():.3g} eV/Å"
             report.problems.append(f"{system.where(i, 'force')}: {what}")
 
 
@@ -121,4 +121,4 @@ def _look_at_atoms(report: Report, system: System, i: int, too_close: float) -> 
         report.shortest = min(report.shortest, float(edges.distance[k]))
         if edges.distance[k] < too_close:
             pair = f"atoms {edges.center[k]} and {edges.neighbor[k]}"
-            report.problems.append(f"{where}: {pair} are {edges.distance[k]:.3g} angstrom apart")
+            report.problems.append(f"{where}: {pair} are {edges.distance[k]:.3g} Å apart")

@@ -173,7 +173,7 @@ def _check_overflow(
         worst = int(count.argmax())
         if count[worst] > block.nsel:
             lines.append(
-                f"{block_name} keeps the {block.nsel} nearest neighbors within {block.cutoff:g} angstrom, but "
+                f"{block_name} keeps the {block.nsel} nearest neighbors within {block.cutoff:g} Å, but "
                 f"{name(worst)} has {count[worst]} ({(count > block.nsel).sum()} of {len(count)} atoms have too many; "
                 f"nsel = {count[worst]} would keep all)"
             )

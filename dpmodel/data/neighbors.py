@@ -105,13 +105,13 @@ def _check_extent(points: Array, box: Array, reach: float, where: str) -> None:
     extent = max(np.abs(points).max(), np.abs(box).max())
     if extent > MAX_EXTENT * reach:
         raise InputError(
-            f"{where}: coordinates and cell should lie within {MAX_EXTENT * reach:.3g} angstrom of the origin, "
-            f"but reach {extent:.3g}. Has the simulation blown up, or is the unit of length not angstrom?"
+            f"{where}: coordinates and cell should lie within {MAX_EXTENT * reach:.3g} Å of the origin, "
+            f"but reach {extent:.3g}. Has the simulation blown up, or is the unit of length not Å?"
         )
     volume = abs(np.linalg.det(box))
     expected = len(points) * 4.2 * reach**3 / volume
     if expected > MAX_NEIGHBORS:
         raise InputError(
-            f"{where}: {len(points)} atoms in {volume:.3g} cubic angstrom would give each about {expected:.0f} "
-            f"neighbors within {reach:g} angstrom. Is the unit of length not angstrom?"
+            f"{where}: {len(points)} atoms in {volume:.3g} Å³ would give each about {expected:.0f} "
+            f"neighbors within {reach:g} Å. Is the unit of length not Å?"
         )

@@ -167,8 +167,8 @@ def check_cell(cell: Array, pbc: Array, where: str) -> None:
         lengths = largest * np.linalg.norm(vectors / largest, axis=1, keepdims=True)
         if lengths.min() < SHORTEST:
             raise InputError(
-                f"{where}: a periodic lattice vector of cell is {lengths.min():.3g} angstrom long, but no atom can be "
-                f"closer than {SHORTEST} to its own image; rows are lattice vectors in angstrom"
+                f"{where}: a periodic lattice vector of cell is {lengths.min():.3g} Å long, but no atom can be "
+                f"closer than {SHORTEST} to its own image; rows are lattice vectors in Å"
             )
         if np.linalg.svd(vectors / lengths, compute_uv=False).min() < FLAT:
             raise InputError(

@@ -18,8 +18,8 @@ UNITS = {  # energy difference over work, if all the rest is in eV and angstrom
     "energies in kJ/mol": 96.4853,
     "energies in hartree": 0.0367493,
     "energies in rydberg": 0.0734986,
-    "forces in kcal/mol/angstrom": 0.0433641,
-    "forces in kJ/mol/angstrom": 0.0103643,
+    "forces in kcal/mol/Å": 0.0433641,
+    "forces in kJ/mol/Å": 0.0103643,
     "forces in hartree/bohr": 51.4221,
     "forces in rydberg/bohr": 25.7110,
     "forces in eV/bohr (or hartree/bohr beside hartree)": 1.88973,
@@ -53,7 +53,7 @@ def doubts(frames: Iterable[Frame]) -> str:
     if not 0 < spread < RANGE[0] and not rest > RANGE[1]:
         return ""
     much = "much for the forces: energies in kcal/mol or kJ/mol, or forces in hartree/bohr?"
-    little = "little for the forces: energies in hartree, or forces in kcal/mol/angstrom?"
+    little = "little for the forces: energies in hartree, or forces in kcal/mol/Å?"
     return f"energies vary too {much if rest > RANGE[1] else little}"
 
 

@@ -9,7 +9,7 @@ from dpmodel.graph import Block
 from dpmodel.setting_types import Activation, Count, Nsel, Precision, Seed, TypePairs, Widths, dtype_name
 from dpmodel.settings import Settings, setting
 
-LENGTH = "angstrom"
+LENGTH = "Å"
 
 WIDEST = 50.0  # angstrom; an atom of a solid has more than 30,000 neighbors within it
 DEFAULT_EPSILON = 1e-5  # in layer normalizations
@@ -63,12 +63,12 @@ class RepinitSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.rcut_smth >= self.rcut:
-            yield "rcut_smth", f"should be below rcut = {self.rcut} angstrom, got {self.rcut_smth}"
+            yield "rcut_smth", f"should be below rcut = {self.rcut} Å, got {self.rcut_smth}"
         if self.axis_neuron > self.neuron[-1]:
             yield "axis_neuron", f"should be at most the last of neuron = {self.neuron[-1]}, got {self.axis_neuron}"
         if self.use_three_body and self.three_body_rcut_smth >= self.three_body_rcut:
             limit, got = self.three_body_rcut, self.three_body_rcut_smth
-            yield "three_body_rcut_smth", f"should be below three_body_rcut = {limit} angstrom, got {got}"
+            yield "three_body_rcut_smth", f"should be below three_body_rcut = {limit} Å, got {got}"
 
 
 class RepformerSettings(Settings):
@@ -139,7 +139,7 @@ class RepformerSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.rcut_smth >= self.rcut:
-            yield "rcut_smth", f"should be below rcut = {self.rcut} angstrom, got {self.rcut_smth}"
+            yield "rcut_smth", f"should be below rcut = {self.rcut} Å, got {self.rcut_smth}"
         for used, name in ((self.update_g1_has_grrg, "g2_dim"), (self.update_g1_has_drrd, "g1_dim")):
             if used and self.axis_neuron > getattr(self, name):
                 yield "axis_neuron", f"should be at most {name} = {getattr(self, name)}, got {self.axis_neuron}"
@@ -279,7 +279,7 @@ class DPA2Settings(Settings):
     def problems(self) -> Iterator[tuple[str, str]]:
         wide, narrow = self.repinit, self.repformer
         if narrow.rcut >= wide.rcut:
-            yield "repformer.rcut", f"should be below repinit.rcut = {wide.rcut} angstrom, got {narrow.rcut}"
+            yield "repformer.rcut", f"should be below repinit.rcut = {wide.rcut} Å, got {narrow.rcut}"
         if isinstance(wide.nsel, int) and isinstance(narrow.nsel, int) and narrow.nsel >= wide.nsel:
             yield "repformer.nsel", f"should be below repinit.nsel = {wide.nsel}, got {narrow.nsel}"
         counted = sorted((rcut, nsel, path) for rcut, nsel, path in self.selections if isinstance(nsel, int))

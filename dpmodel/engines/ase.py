@@ -78,7 +78,7 @@ class DPCalculator(Calculator):
     ) -> None:
         super().__init__()
         if skin < 0:
-            raise InputError(f"skin should be at least 0 angstrom, got {skin}")
+            raise InputError(f"skin should be at least 0 Å, got {skin}")
         models = [model] if isinstance(model, str | PathLike | Potential) else list(model)
         if not models:
             raise InputError("there is no model")

@@ -214,7 +214,7 @@ def scale_setting(values: Any) -> Any:
 
 
 def with_script(settings: dict[str, Any], script: Any) -> dict[str, Any]:
-    """``settings`` settings with those that a tree has no place for, of training above all, from ``script``."""
+    """``settings`` with those that a tree has no place for, of training above all, from ``script``."""
     result = dict(settings)
     for section, names in SCRIPT_ONLY.items():
         section_there = script.get(section) if section and isinstance(script, dict) else script

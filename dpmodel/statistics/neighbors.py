@@ -80,7 +80,7 @@ def no_neighbors(statistics: NeighborStatistics) -> str:
     """One sentence if no atom has a neighbor within some cutoff, empty otherwise."""
     empty = [cutoff for cutoff, most in statistics.most.items() if most == 0]
     closest = f" (the closest two are {statistics.shortest:.3g} apart)" if statistics.shortest < np.inf else ""
-    what = f"no atom of the training data has a neighbor within {max(empty, default=0.0):g} angstrom{closest}"
+    what = f"no atom of the training data has a neighbor within {max(empty, default=0.0):g} Å{closest}"
     return f"{what}: coordinates in bohr or nm, or a wrong cell?" if empty else ""
 
 
@@ -90,6 +90,6 @@ def too_few(descriptor: DPA2Settings, statistics: NeighborStatistics) -> list[st
     short = [entry for entry in selections if isinstance(entry[1], int) and entry[1] < statistics.most[entry[0]]]
     return [
         f"model.descriptor.{path} = {nsel} is too few: atoms have up to {statistics.most[cutoff]} neighbors within"
-        f" {cutoff:g} angstrom"
+        f" {cutoff:g} Å"
         for cutoff, nsel, path in short
     ]

@@ -28,7 +28,7 @@ MEANINGS = dpa2.MEANINGS | {
     "atom_output": "output of each atom, zero where excluded (docs/specification/model.md 3)",
     "atom_energy": "energy of each atom, eV",
     "energy": "energy, eV",
-    "force": "forces, eV/angstrom",
+    "force": "forces, eV/Å",
     "virial": "virial, eV",
     "atom_virial": "virial of each atom, eV",
 }

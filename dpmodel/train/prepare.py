@@ -93,7 +93,7 @@ def prepare(
     neighbors = count_neighbors(data, script) if origin.count_neighbors else None
     script = resolve_nsel(script, neighbors)
     if neighbors is not None:
-        tell(f"closest atoms: {neighbors.shortest:.3f} angstrom; most neighbors: {_listed(neighbors.most)}")
+        tell(f"closest atoms: {neighbors.shortest:.3f} Å; most neighbors: {_listed(neighbors.most)}")
         tell_doubts(data, neighbors)
     models = fresh_models(script, data, neighbors, keep=keep and processes.rank == 0)
     if pretrained is not None:
@@ -158,4 +158,4 @@ class _Pretrained:
 
 
 def _listed(most: dict[float, int]) -> str:
-    return ", ".join(f"{n} within {cutoff:g} angstrom" for cutoff, n in most.items())
+    return ", ".join(f"{n} within {cutoff:g} Å" for cutoff, n in most.items())

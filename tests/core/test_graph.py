@@ -232,7 +232,7 @@ def test_too_many_neighbors_are_reported():
     frames = structures([LINE + 50, LINE], [0] * 5, type_map="AB")
     selection = two_blocks(Block(5.0, 3), Block(4.0, 3), n_types=1)
     message = (
-        r"^repinit keeps the 3 nearest neighbors within 5 angstrom, but atom 0 of frame 0 has 4 "
+        r"^repinit keeps the 3 nearest neighbors within 5 Å, but atom 0 of frame 0 has 4 "
         r"\(4 of 10 atoms have too many; nsel = 4 would keep all\)\. .* The farthest are left out\.$"
     )
     with pytest.warns(NeighborOverflowWarning, match=message) as caught:

@@ -114,7 +114,7 @@ def test_widths_must_be_positive(path):
 
 
 def test_bounds_carry_their_unit():
-    assert "should be above 0 angstrom, got -1.0" in refusal({"repinit.rcut": -1.0})
+    assert "should be above 0 Å, got -1.0" in refusal({"repinit.rcut": -1.0})
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ NO_UPDATES = {"repformer.update_g1_has_grrg": False, "repformer.update_g1_has_dr
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"repinit.rcut_smth": 6.0}, "descriptor.repinit.rcut_smth should be below rcut = 6.0 angstrom, got 6.0"),
-        ({"repformer.rcut_smth": 4.5}, "descriptor.repformer.rcut_smth should be below rcut = 4.0 angstrom, got 4.5"),
+        ({"repinit.rcut_smth": 6.0}, "descriptor.repinit.rcut_smth should be below rcut = 6.0 Å, got 6.0"),
+        ({"repformer.rcut_smth": 4.5}, "descriptor.repformer.rcut_smth should be below rcut = 4.0 Å, got 4.5"),
         (
             THREE | {"repinit.three_body_rcut_smth": 4.0},
-            "descriptor.repinit.three_body_rcut_smth should be below three_body_rcut = 4.0 angstrom, got 4.0",
+            "descriptor.repinit.three_body_rcut_smth should be below three_body_rcut = 4.0 Å, got 4.0",
         ),
-        ({"repformer.rcut": 6}, "descriptor.repformer.rcut should be below repinit.rcut = 6.0 angstrom, got 6.0"),
+        ({"repformer.rcut": 6}, "descriptor.repformer.rcut should be below repinit.rcut = 6.0 Å, got 6.0"),
         ({"repformer.nsel": 120}, "descriptor.repformer.nsel should be below repinit.nsel = 120, got 120"),
         (  # wider than the repformer, fewer neighbors
             THREE | {"repinit.three_body_rcut": 5.0},
@@ -275,7 +275,7 @@ def test_every_problem_is_listed():
     assert text.splitlines() == [
         "5 settings cannot be used:",
         "  model.type_map is required: Names of the types; a type is its position in this list.",
-        "  model.descriptor.repinit.rcut should be above 0 angstrom, got -1.0",
+        "  model.descriptor.repinit.rcut should be above 0 Å, got -1.0",
         "  model.descriptor.repinit.neuron[1] should be above 0, got 0",
         "  model.descriptor.repinit.neuron[2] should be an integer, got 2.5",
         "  model.descriptor.repformer.nlayer is not a setting; did you mean 'nlayers'?",

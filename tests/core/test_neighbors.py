@@ -201,5 +201,5 @@ def test_atoms_that_flew_away_are_an_error(pbc, far):
 
 def test_another_unit_of_length_is_an_error():
     x = np.random.default_rng(0).uniform(0, 1.9, (192, 3))
-    with pytest.raises(InputError, match=r"192 atoms in 6\.86 cubic angstrom .* 6 angstrom.* unit"):
+    with pytest.raises(InputError, match=r"192 atoms in 6\.86 Å³ .* 6 Å.* unit"):
         neighbor_list(x, np.eye(3) * 1.9, PERIODIC, 6.0)

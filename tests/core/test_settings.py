@@ -23,7 +23,8 @@ from dpmodel.model.settings import (
 )
 from dpmodel.ops.activations import activation
 from dpmodel.setting_types import ACTIVATIONS
-from dpmodel.settings import Settings, reference
+from dpmodel.settings import Settings
+from dpmodel.settings_reference import reference
 from sample_settings import ABSENT, MODEL, REPFORMER, REPINIT, full, model, refusal
 from strategies import dpmodel_settings, model_sections
 
@@ -70,7 +71,7 @@ def test_accepted_values(changes, expected):
         ("repinit.rcut", math.nan, "a finite number, got nan"),
         ("repinit.rcut", math.inf, "a finite number, got inf"),
         ("repinit.rcut", None, "a number, got None"),
-        ("repinit.rcut", 1e300, "at most 50 angstrom, got 1e+300"),
+        ("repinit.rcut", 1e300, "at most 50 Å, got 1e+300"),
         ("repinit.axis_neuron", 2.0, "an integer, got 2.0"),
         ("repinit.axis_neuron", "2", "an integer, got '2'"),
         ("repinit.axis_neuron", True, "an integer, got True"),
@@ -195,7 +196,7 @@ def test_input_is_left_alone():
 def test_schema_is_plain_json_with_bounds_and_units():
     schema = json.loads(json.dumps(ModelSettings.model_json_schema()))
     rcut = schema["$defs"]["RepinitSettings"]["properties"]["rcut"]
-    assert (rcut["type"], rcut["exclusiveMinimum"], rcut["unit"]) == ("number", 0, "angstrom")
+    assert (rcut["type"], rcut["exclusiveMinimum"], rcut["unit"]) == ("number", 0, "Å")
     style = schema["$defs"]["RepformerSettings"]["properties"]["update_style"]
     assert style["enum"] == ["res_avg", "res_incr", "res_residual"]
     for section in (schema, *schema["$defs"].values()):
@@ -220,7 +221,7 @@ def test_reference_page_has_a_row_for_every_setting():
 def test_reference_page_shows_names_bounds_defaults_and_units():
     page = reference(ModelSettings, "model")
     for row in (
-        "| `rcut` | number > 0 ≤ 50 | required | angstrom | Cutoff radius of repinit. |",
+        "| `rcut` | number > 0 ≤ 50 | required | Å | Cutoff radius of repinit. |",
         "| `neuron`, `n_neuron` | [integer > 0, ...] | `[120, 120, 120]` |  | Widths of the hidden layers. |",
         '| `tebd_input_mode` | `"concat"`, `"strip"` | `"concat"` |',
         "| `ln_eps` | number > 0 or null | `null` |",

@@ -232,7 +232,7 @@ def test_the_axis_of_one_parameter_may_be_missing():
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-160, 1e-3, 0.05])
 def test_cells_shorter_than_atoms(scale):
-    with pytest.raises(InputError, match=f"frame 0: a periodic lattice vector of cell is {scale:.3g} angstrom long"):
+    with pytest.raises(InputError, match=f"frame 0: a periodic lattice vector of cell is {scale:.3g} Å long"):
         one(np.zeros((1, 3)), types=[0], cell=scale * np.eye(3))
     with pytest.raises(InputError, match="frame 0: a periodic lattice vector"):
         one(np.zeros((1, 3)), types=[0], cell=np.diag([4.0, scale, 4.0]), pbc=[True, True, False])

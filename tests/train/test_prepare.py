@@ -305,7 +305,7 @@ def test_errors_of_labels_that_there_are_not_are_not_shown(folder: Path) -> None
     [
         ("energy", 23.0605, "train: energies change by 2[23].* times the work .*: energies in kcal/mol"),
         ("energy", 0.0367493, "train: energies change by 0.03.* times the work .*: energies in hartree"),
-        ("coord", 10.0, "no atom of the training data has a neighbor within 4 angstrom: coordinates in bohr or nm"),
+        ("coord", 10.0, "no atom of the training data has a neighbor within 4 Å: coordinates in bohr or nm"),
     ],
 )
 def test_units_that_cannot_be(folder: Path, name: str, factor: float, message: str) -> None:

@@ -70,7 +70,7 @@ def units(lmp: Lammps) -> tuple[float, float]:
     name = lmp.extract_global("units")
     if name not in UNITS:
         raise InputError(
-            f"units {name} have no electronvolt and no angstrom, but the model does: use one of {', '.join(UNITS)}"
+            f"units {name} have no electronvolt and no Å, but the model does: use one of {', '.join(UNITS)}"
         )
     return UNITS[name]
 

@@ -29,7 +29,6 @@ import numpy as np
 from mpi4py import MPI  # before LAMMPS, which takes the MPI that is loaded
 
 from dpmodel.data.neighbors import ROUNDING, find_pairs
-from dpmodel.data.structure import unknown_element
 from dpmodel.engines.lammps.deviation import DeviationFile
 from dpmodel.engines.lammps.domain import Atoms, Domain, Topology, domain, graph_of, topology
 from dpmodel.engines.lammps.heat_flux import heat_flux
@@ -44,11 +43,12 @@ from dpmodel.engines.lammps.library import (
     pairs,
     units,
 )
+from dpmodel.engines.lammps.models import frame_parameters, load_model, type_table
 from dpmodel.engines.lammps.options import Options, elements_of, models_and_options
 from dpmodel.engines.lammps.plugin import STYLE, PairObject, library
 from dpmodel.engines.lammps.styles import expect_answers, foreign_masses
 from dpmodel.engines.warn_once import WarnOnce
-from dpmodel.errors import DpmodelError, HeadError, InputError
+from dpmodel.errors import DpmodelError, InputError
 from dpmodel.graph import Graph
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
@@ -258,7 +258,7 @@ class Pair:
         self.energy_unit, self.length_unit = units(self.lmp)
         if words or self.host.offered is None:
             paths, self.options = models_and_options(words)
-            self.potentials = [_loaded(path, self.options) for path in paths]
+            self.potentials = [load_model(path, self.options) for path in paths]
         else:
             (self.potentials, self.options), self.host.offered = self.host.offered, None
         self.cutoff = max(potential.cutoff for potential in self.potentials)
@@ -275,7 +275,8 @@ class Pair:
         self.target.map_types(elements)
         if not self.elements:
             for potential in self.potentials:
-                type(self.lmp).command(self.lmp, f'print "{STYLE}: {potential!r}"')
+                about = repr(potential).replace("Å", "angstrom")  # LAMMPS warns of what is not ASCII
+                type(self.lmp).command(self.lmp, f'print "{STYLE}: {about}"')
         self.elements = elements
 
     def _init_style(self) -> None:
@@ -329,7 +330,7 @@ class Pair:
         needed = _count_within(cutoff, x[every.neighbor[local]] - x[every.center[local]])
         if listed != needed:
             raise InputError(
-                f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} angstrom. It leaves out "
+                f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} Å. It leaves out "
                 "bonded atoms unless the script says 'special_bonds lj/coul 1 1 1', and those of 'neigh_modify "
                 "exclude'; DPA-2 needs them all"
             )
@@ -371,51 +372,9 @@ class Pair:
             self.target.add(energies[atom], virials[atom], atom)
 
 
-def _loaded(path: str, options: Options) -> Potential:
-    try:
-        names = ("backend", "head", "device", "precision", "strict")
-        how: dict[str, Any] = {name: getattr(options, name) for name in names}
-        return load(path, **how, trusted=options.trust)
-    except HeadError as error:
-        if options.head is not None:
-            raise
-        line = f"pair_style {STYLE} {path} head {error.heads[0]}"
-        raise InputError(f"{path} has the heads {', '.join(error.heads)}: choose one, '{line}'") from None
-
-
 def _symmetric(virial: Array) -> Array:
     """(n, 3, 3) to (n, 6)."""
     return (0.5 * (virial + np.swapaxes(virial, 1, 2)))[:, *VOIGT]
-
-
-def type_table(lmp: Lammps, potential: Potential, elements: Sequence[str | None]) -> Array:
-    """(n_types + 1,) the model's type for each of LAMMPS', which count from 1; -1 where there is none."""
-    n_types = lmp.extract_global("ntypes")
-    if len(elements) != n_types:
-        raise InputError(
-            f"pair_coeff should name an element for each of the {n_types} atom types, got {len(elements)}: "
-            f"{' '.join(map(str, elements)) or 'none'}"
-        )
-    potential.expect_forces()
-    if potential.settings.fitting_net.numb_aparam:
-        raise InputError("the model takes atomic parameters (aparam), which LAMMPS does not have")
-    table = [-1]
-    for name in elements:
-        if name is not None and name not in potential.type_map:
-            raise InputError(f"pair_coeff: {name!r} is an element {unknown_element(name, potential.type_map)}")
-        table.append(-1 if name is None else potential.type_map.index(name))
-    if max(table) < 0:
-        raise InputError("pair_coeff names no element, only NULL: the model would act on nothing")
-    return np.array(table)
-
-
-def frame_parameters(potential: Potential, values: Sequence[float] | None) -> Array | None:
-    """(k,) what the model takes, or None if it takes none; InputError if ``values`` is something else."""
-    fitting = potential.settings.fitting_net
-    values = values if values is not None else fitting.default_fparam
-    if len(values or ()) != fitting.numb_fparam:
-        raise InputError(f"the model takes {fitting.numb_fparam} frame parameters (fparam), got {len(values or ())}")
-    return np.array(values, dtype=float) if fitting.numb_fparam else None
 
 
 def _count_within(cutoff: float, vectors: Array) -> int:

@@ -77,7 +77,7 @@ class DataSettings(Settings):
 class TrainingData(DataSettings):
     """Data to learn from."""
 
-    min_pair_dist: float = setting(0.0, "Frames with two atoms closer than this are left out.", unit="angstrom", ge=0)
+    min_pair_dist: float = setting(0.0, "Frames with two atoms closer than this are left out.", unit="Å", ge=0)
 
 
 class ValidationData(DataSettings):
