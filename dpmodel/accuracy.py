@@ -16,8 +16,8 @@ SHIFT = 1e-3  # added to labels that errors are divided by, as deepmd-kit does
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is compared: ``label`` by its name in the data; differences are divided by atoms or the cell's volume, or
-    counted for each ``atom``, component by component.  ``cumulative``: sums of components up to each of them.
+    """A quantity that is compared: ``label`` by its name in the data; differences are divided by atoms or the cell's
+    volume, or counted for each ``atom``, component by component.  ``cumulative``: sums of components up to each of them.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Quantity:
 
 
 def quantities(settings: ModelSettings) -> tuple[Quantity, ...]:
-    """What labels of data can be compared with, for the model that ``settings`` describe."""
+    """The quantities of a model, described by ``settings``, that labels of data can be compared with."""
     fitting, name = settings.fitting_net, settings.fitting_net.output
     if fitting.type == "ener":
         energy, force = Quantity("energy", "eV/atom", "atoms"), Quantity("force", "eV/Å", "atom")
@@ -66,7 +66,7 @@ STRESS = Quantity("virial", "eV/Å³", "volume")
 
 
 def predicted(prediction: Prediction, label: str) -> np.ndarray:
-    """What the model says of a label of one frame."""
+    """The prediction for a label of one frame."""
     value = getattr(prediction, PREDICTED[label]) if label in PREDICTED else prediction.outputs[label]
     return np.asarray(value[0])
 

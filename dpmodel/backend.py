@@ -1,4 +1,4 @@
-"""What an array library adds to the mathematics, and how the installed ones are found.
+"""Backends: what an array library adds to the mathematics, and how the installed ones are found.
 
 A backend is a package with an object of type ``Backend``, announced under the entry-point group
 ``dpmodel.backends``.  It is imported when it is asked for, not before.
@@ -90,7 +90,7 @@ class Engine(Protocol):
         """Whether ``error`` is how the library says that the memory of the device does not suffice."""
 
     def run(self, slope: bool) -> Execution:
-        """How a model is best run here, with derivatives to be taken (``slope``) or without."""
+        """The best way to run a model here, with derivatives to be taken (``slope``) or without."""
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:
         """The library's own Adam for ``parameters``."""

@@ -1,4 +1,4 @@
-"""What works where, said once: the tests expect exactly this, and the documentation shows it."""
+"""The features of each backend, said once: the tests expect exactly this, and the documentation shows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ FEATURES = {
 
 
 def why_not(feature: str, backend: str) -> str | None:
-    """Why ``backend`` does not have ``feature``; None if it has it.  KeyError for a feature that is not listed."""
+    """The reason why ``backend`` does not have ``feature``; None if it has it.  KeyError for an unknown feature."""
     return FEATURES[feature].missing.get(backend)
 
 

@@ -55,7 +55,7 @@ def change_type_map(
 
 
 def built_for(systems: Sequence[str | PathLike[str]]) -> Callable[[ModelSettings], Model]:
-    """How to build a model with the statistics of all frames in and below ``systems``, if there are any."""
+    """A function that builds a model with the statistics of all frames in and below ``systems``, if there are any."""
 
     def built(settings: ModelSettings) -> Model:
         paths = find_systems([fspath(path) for path in systems])

@@ -44,7 +44,7 @@ Layer = Literal["descriptor", "features"]
 
 @dataclass(frozen=True)
 class Wants:
-    """What to compute beside the energy."""
+    """The quantities to compute beside the energy."""
 
     forces: bool = True
     atom_virial: Gauge | None = None
@@ -126,7 +126,7 @@ class Evaluator:
 
     @cached_property
     def _rigidity(self) -> "Rigidity":
-        """How certain the last layer is, from the file; raises InputError where that was not calibrated."""
+        """The calibration of the last layer, from the file; raises InputError where that was not calibrated."""
         from dpmodel.statistics.rigidity import Rigidity
 
         if RIGIDITY not in self.file.extras:
@@ -167,7 +167,7 @@ class Evaluator:
     def virial_heat_flux(
         self, graph: Graph, positions: np.ndarray, velocities: np.ndarray, halo: "Halo | None" = None
     ) -> np.ndarray:
-        """What the interactions carry, (nf, 3) eV angstrom per unit of time of ``velocities`` (N, 3), of the centers.
+        """The heat flux that interactions carry, (nf, 3) eV angstrom per unit of time of ``velocities`` (N, 3).
 
         With ``halo``, the part of a process: all have to call this together, and nothing may be compiled, so that all
         meet in the same order.
@@ -225,7 +225,7 @@ class Evaluator:
 
     @cached_property
     def memory(self) -> "Memory":
-        """What derivatives may take."""
+        """The memory that derivatives may take."""
         from dpmodel.memory import Memory
 
         return Memory(self.engine, self.file.settings.descriptor, self._limit)

@@ -1,4 +1,4 @@
-"""How a model is run, as opposed to what it computes."""
+"""The execution of a model: how it is run, as opposed to what it computes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

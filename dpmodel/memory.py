@@ -1,4 +1,4 @@
-"""How much memory a graph takes, and what to do where that is too much: derivatives are recomputed, not remembered."""
+"""Memory: how much a graph takes, and what to do where that is too much: derivatives are recomputed, not remembered."""
 
 import re
 import warnings
@@ -51,7 +51,7 @@ def available() -> float | None:
 
 
 class Memory:
-    """What may be used for derivatives: ``limit`` bytes or "4GB"; None: half of what the machine has to spare.
+    """The memory for derivatives: ``limit`` bytes or "4GB"; None: half of what the machine has to spare.
 
     Where the memory does not suffice all the same, groups become smaller, with one OutOfMemoryWarning.
     """

@@ -1,4 +1,4 @@
-"""What a user holds: a model on an array library, asked about structures."""
+"""The potential: a model on an array library, asked about structures."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -14,7 +14,7 @@ from dpmodel.xp import Array
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of frames of the same size; NumPy arrays, float64, or None where it was not asked.
+    """The predictions for frames of the same size; NumPy arrays, float64, or None where not asked for.
 
     An energy model fills the first fields, any other head ``outputs``: ``{"dipole": (nf, 3),
     "atom_dipole": (nf, n, 3)}`` and the like.  Virtual atoms have zeros.

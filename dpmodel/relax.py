@@ -22,7 +22,7 @@ Evaluate = Callable[[Sequence[Structure]], list[Prediction]]
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Where a structure ended, and what the model says of it there."""
+    """The end of a relaxation: the structure, and the model's prediction for it."""
 
     structure: Structure
     prediction: Prediction
@@ -39,7 +39,7 @@ class Fire:
         self.velocity: Array | None = None
 
     def step(self, force: Array) -> Array:
-        """How far to go from where the force (k, 3) is."""
+        """The step of FIRE for the force (k, 3)."""
         v = np.zeros_like(force) if self.velocity is None else self.velocity
         if np.vdot(force, v) > 0.0:
             v = (1.0 - self.mixing) * v + self.mixing * force * np.linalg.norm(v) / np.linalg.norm(force)
@@ -64,7 +64,7 @@ class Path:
         self.steps = 0
 
     def structure(self) -> Structure:
-        """Where it is now."""
+        """The present structure."""
         if not self.with_cell:
             return replace(self.start, positions=self.positions)
         stretch, _, _ = _exponential(self.strain)

@@ -35,7 +35,7 @@ def _row(name: str, prop: dict[str, Any]) -> str:
 
 
 def _allowed(prop: dict[str, Any]) -> str:
-    """What a JSON schema allows, in short notation."""
+    """The values that a JSON schema allows, in short notation."""
     if "$comment" in prop:
         return str(prop["$comment"])
     if "anyOf" in prop or "oneOf" in prop:

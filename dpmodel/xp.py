@@ -34,7 +34,7 @@ def namespace(x: Array) -> Any:
 
 
 def _registered(array_type: type) -> Any:
-    """What was registered for the type or else for the nearest of its bases; None if nothing was."""
+    """The entry registered for the type or else for the nearest of its bases; None if there is none."""
     if array_type in _REGISTERED:
         return _REGISTERED[array_type]
     return next((_REGISTERED[base] for base in array_type.__mro__ if base in _REGISTERED), None)

@@ -36,6 +36,6 @@ def _number(variable: str) -> int | None:
 
 
 def processes() -> Protocol:
-    """What the environment says: ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``, or what
-    JAX finds of Slurm and Open MPI."""
+    """The settings of the environment: ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``, or
+    those of Slurm and Open MPI that JAX finds."""
     return Processes() if any((_number(name) or 1) > 1 for name in COUNTS) else Alone()

@@ -25,7 +25,7 @@ PLAIN = namespace_of(np.empty(0))
 
 
 class TraceStack(local, autograd.tracer.TraceStack):
-    """How deep derivatives are nested, in each thread: autograd counts those of all threads together."""
+    """The depth of nested derivatives, thread by thread: autograd counts those of all threads together."""
 
 
 autograd.tracer.trace_stack = TraceStack()

@@ -82,7 +82,7 @@ class Module(paddle.nn.Layer):
         return self._rebuild({path: to_numpy(value) for path, value in self.state().items()})
 
     def forward(self, *args: Any) -> Any:
-        """What the module of dpmodel computes."""
+        """The output of the module of dpmodel."""
         return self.pure()(*args)
 
 

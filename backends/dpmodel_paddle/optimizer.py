@@ -62,7 +62,7 @@ class Optimizer:
                 power.set_value(paddle.full(power.shape, _power(beta, self._steps[name] + 1), power.dtype))
 
     def _moments(self) -> dict[tuple[str, str], Array]:
-        """What Paddle remembers, by name of parameter and quantity; its own keys join and number them."""
+        """Paddle's moments by name of parameter and quantity; its own keys join and number them."""
         moments = {}
         for key, value in self._rule.state_dict().items():
             for what in (*MOMENTS.values(), "beta1_pow", "beta2_pow"):

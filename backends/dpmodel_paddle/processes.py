@@ -22,5 +22,5 @@ class Processes:
 
 
 def processes() -> Protocol:
-    """What Paddle's launcher says in the environment."""
+    """The processes that Paddle's launcher has started, from the environment."""
     return Processes() if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 else Alone()

@@ -71,7 +71,7 @@ class Module(nn.Module):
         return convert(self.pure(), to_numpy)
 
     def forward(self, *args: Any) -> Any:
-        """What the module of dpmodel computes."""
+        """The output of the module of dpmodel."""
         return self.pure()(*args)
 
 

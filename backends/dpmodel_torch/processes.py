@@ -23,7 +23,7 @@ class Processes:
 
 
 def processes() -> Protocol:
-    """What torchrun says in the environment."""
+    """The processes that torchrun has started, from the environment."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Alone()
     if torch.cuda.is_available():

@@ -61,7 +61,7 @@ def main(
 
 
 def calibration(potential: Potential, paths: Sequence[str], most: int | None) -> Check:
-    """How errors of energies on the systems in and below ``paths`` go with what the model expects, per atom."""
+    """Errors of energies, per atom, on the systems in and below ``paths`` beside those that the model expects."""
     residuals, deviations = [], []
     for path in find_systems(paths):
         system = System(path, potential.settings, {"energy"})

@@ -95,7 +95,7 @@ def main(
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a quantity is from the reference."""
+    """The difference of a quantity from the reference."""
 
     largest: float
     scale: float  # largest number of the reference

@@ -61,7 +61,7 @@ def convert_data(paths: Sequence[Path], output: Path, kind: str, mixed: bool) ->
 
 
 def contents(folder: Path) -> str:
-    """What is in a folder of systems, counted."""
+    """The systems and frames in a folder, counted."""
     systems = [System(path) for path in find_systems(str(folder))]
     atoms = [sum(int(s.counts(i).sum()) for i in range(len(s))) for s in systems]
     labels = sorted({name for system in systems for name in system.labels})

@@ -117,7 +117,7 @@ def diff(a: ModelFile, b: ModelFile) -> Differences:
 
 
 def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:
-    """How two arrays differ; None if they are the same bit for bit."""
+    """The difference of two arrays; None if they are the same bit for bit."""
     one, two = (ABSENT if x is None else f"{x.dtype} {x.shape}" for x in (a, b))
     if a is None or b is None or a.shape != b.shape:
         return ArrayDifference(path, one, two)

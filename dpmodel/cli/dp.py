@@ -85,7 +85,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads deepmd-kit's command lines."""
+    """The parser of deepmd-kit's command lines."""
     top = argparse.ArgumentParser("dp", description="deepmd-kit's commands, run by dpmodel")
     names = {alias: ours for ours, aliases in BACKENDS.items() for alias in aliases}
     top.add_argument("-b", "--backend", default=os.environ.get("DP_BACKEND", "pytorch"), choices=list(names))

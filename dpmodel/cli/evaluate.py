@@ -127,7 +127,7 @@ def table(frames: list[Any], predictions: list[Prediction], most: int = 12) -> T
 
 
 def _cells(atoms: Any, p: Prediction) -> dict[str, str]:
-    """What is told of a frame, by the heads of the columns."""
+    """The cells of a frame's row, by the heads of the columns."""
     if p.energy is None or p.forces is None or p.virial is None:
         return {name: np.array2string(v[0], precision=5, threshold=9, edgeitems=2) for name, v in p.outputs.items()}
     pressure = np.trace(p.virial[0]) / (3.0 * atoms.get_volume()) * GPA if all(atoms.pbc) else None

@@ -1,4 +1,4 @@
-"""How far several models disagree, frame by frame.
+"""Say how far several models disagree, frame by frame.
 
 The columns are deepmd-kit's: largest, smallest and mean deviation of virials (eV/atom) and forces (eV/Å), and that of
 the energy (eV/atom). Data come from systems, or from files that ASE reads.

@@ -55,7 +55,7 @@ training:
 
 
 class Data(NamedTuple):
-    """What is in the systems: names of the types that occur, frames, numbers of atoms, labels in all of them."""
+    """The contents of the systems: names of the types that occur, frames, numbers of atoms, labels in all of them."""
 
     elements: list[str]
     n_frames: int
@@ -113,7 +113,7 @@ def model_of(data: Data, size: Size) -> ModelSettings:
 def summary(
     data: Data, model: ModelSettings, size: Size, training: Sequence[str], held_out: Sequence[str]
 ) -> list[str]:
-    """What was seen and chosen, for people."""
+    """Lines for people: what the data are, and what was chosen."""
     fewest, largest = data.n_atoms
     atoms = f"{fewest}" if fewest == largest else f"{fewest} to {largest}"
     validation = f"{len(held_out)} systems named {HELD_OUT}..." if held_out else "none: hold some data out, if you can"

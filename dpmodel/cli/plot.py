@@ -126,7 +126,7 @@ def _compared(values: dict[str, np.ndarray]) -> list[str]:
 
 
 def _detail(path: Path) -> dict[str, np.ndarray]:
-    """What ``dpmodel test --detail`` wrote of one system."""
+    """The arrays of one system that ``dpmodel test --detail`` wrote."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             values = dict(archive)

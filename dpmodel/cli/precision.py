@@ -1,4 +1,4 @@
-"""What single precision costs on a user's structures: errors, drift of a trajectory, speed, and if that is enough."""
+"""The price of single precision on a user's structures: errors, drift of a trajectory, speed, and if that is enough."""
 
 import json
 import time

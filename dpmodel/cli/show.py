@@ -79,7 +79,7 @@ def _heading(tree: Tree, settings: ModelSettings) -> None:
 
 
 def _heads(tree: Tree, several: Mapping[str, ModelSettings]) -> RenderableType:
-    """What all heads have in common, and a table of them."""
+    """The settings that all heads share, and a table of the heads."""
     type_maps = {settings.type_map for settings in several.values()}
     if len(type_maps) == 1:
         tree.add(_text(f"{len(several)} models of {types_in_words(next(iter(type_maps)))}"))

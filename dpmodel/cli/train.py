@@ -120,7 +120,7 @@ def _script(path: Path, origin: StartFrom) -> Script:
 
 
 def _tell_end(run: Training, console: Console, finished: bool) -> None:
-    """How long it took, the smallest errors, what was written, and what to do next."""
+    """Print times, the smallest errors, the files written, and what to do next."""
     training, total = run.script.training, sum(run.spent.values())
     if run.spent:
         parts = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in run.spent.items())

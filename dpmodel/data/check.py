@@ -1,4 +1,4 @@
-"""What is in the data, and what is wrong with them, before anything is trained on them."""
+"""The examination of data before a model is trained on them: their contents, and what is wrong with them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Report:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """What is raised inside is a problem, told once."""
+        """Turn an error that is raised inside into a problem, once."""
         try:
             yield
         except DpmodelError as error:

@@ -21,7 +21,7 @@ COINCIDING = 1e-6  # angstrom: atoms closer than this are at the same place
 
 
 class Layout(NamedTuple):
-    """Where edges go on the padded neighbor axis: edge ``order[k]`` to ``[row[k], slot[k]]``."""
+    """The slots of edges on the padded neighbor axis: edge ``order[k]`` to ``[row[k], slot[k]]``."""
 
     order: Array  # (k,) int
     row: Array  # (k,) int
@@ -74,7 +74,7 @@ def flat_positions(structures: Sequence[Structure]) -> Array:
 
 
 def candidates(structures: Sequence[Structure], reach: float, first_frame: int = 0) -> list[Pairs]:
-    """Who may be a neighbor: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
+    """The possible neighbors: pairs of each structure within ``reach`` angstrom (a cutoff, or more by a skin)."""
     return [
         find_pairs(s.positions, s.cell, s.pbc, reach, s.types >= 0, f"frame {f}")
         for f, s in enumerate(structures, first_frame)

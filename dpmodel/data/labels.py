@@ -1,4 +1,4 @@
-"""What data files may hold beside positions (specification/data.md 1.3)."""
+"""The labels that data files may hold beside positions (specification/data.md 1.3)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Who is near whom: pairs from vesin, measured and sorted here.
+"""Pairs of close atoms: found by vesin, measured and sorted here.
 
 Two steps, so that a simulation can repeat the second alone.  ``find_pairs`` searches, with a reach that may
 exceed the cutoff by a skin; ``measure`` takes positions and keeps what lies within the cutoff.  As long as no atom

@@ -1,4 +1,4 @@
-"""Where the files of a system are: a folder, a group in an HDF5 file, or LMDB records (specification/data.md 1, 4)."""
+"""The sources of a system's files: a folder, a group in an HDF5 file, or LMDB records (specification/data.md 1, 4)."""
 
 import os
 from collections.abc import Callable
@@ -94,7 +94,7 @@ class Group:
         return self._read(look)
 
     def _read(self, look: Callable[[h5py.Group], Any]) -> Any:
-        """What ``look`` finds in the group."""
+        """The result of ``look`` in the group."""
         with opened(self._file) as file:
             top = member(file, self._group)
             if not _is_group(top):

@@ -30,7 +30,7 @@ UNITS = {  # energy difference over work, if all the rest is in eV and angstrom
 
 
 def doubts(frames: Iterable[Frame]) -> str:
-    """What is odd about the units of ``frames`` of one system, in the order of a trajectory; empty if nothing is.
+    """Doubts about the units of ``frames`` of one system, in the order of a trajectory; empty if nothing is.
 
     Between neighboring frames the energy changes by the work against the forces.  Where frames are too far apart for
     this, the energy should still vary, frames of equal forces and volume compared, as in a thermal ensemble: by the
@@ -58,7 +58,7 @@ def doubts(frames: Iterable[Frame]) -> str:
 
 
 def remote(ratio: float, n_atoms: int) -> str:
-    """What is odd about atoms whose closest pair is ``ratio`` times the sum of its covalent radii apart."""
+    """Doubts about atoms whose closest pair is ``ratio`` times the sum of its covalent radii apart."""
     if not ratio >= FAR or n_atoms < 2:  # not a number where a radius is not known
         return ""
     least = f"{ratio:.2g} times" if ratio < np.inf else "far more than"

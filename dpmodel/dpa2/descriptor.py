@@ -18,7 +18,7 @@ from dpmodel.xp import Array, cast, namespace, shape
 
 
 class Description(NamedTuple):
-    """What the descriptor says of each center; dimensionless."""
+    """The features of each center; dimensionless."""
 
     descriptor: Array  # (N, g1_dim [+ tebd_dim])
     rot_mat: Array  # (N, g2_dim, 3) rotates with the structure

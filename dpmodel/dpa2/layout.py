@@ -61,7 +61,7 @@ def layer_count(settings: DPA2Settings) -> int:
 
 
 def extensions(settings: DPA2Settings, model: DPA2) -> Iterator[str]:
-    """What is in a descriptor that deepmd-kit 3.2 does not have, and so cannot read or ignores."""
+    """The features of a descriptor that deepmd-kit 3.2 does not have, and so cannot read or ignores."""
     if settings.repinit.attn_layer:
         yield "attention in repinit"
     if not settings.padding_leak or not settings.truncate:

@@ -1,4 +1,4 @@
-"""How much memory forces take, estimated.
+"""An estimate of the memory that forces take.
 
 The numbers are counted that the derivative of an atom's description keeps; the counts were adjusted to measured peaks
 of the medium model of deepmd-kit's examples, in both precisions.
@@ -19,7 +19,7 @@ class Need(NamedTuple):
 
 
 def need(d: Any, graph: Graph, most_bins: int) -> Need | None:
-    """What the forces of ``graph`` take with the descriptor of ``d``, if that is a DPA-2; on top comes the library."""
+    """The memory that the forces of ``graph`` take with the descriptor ``d``, if that is a DPA-2, without the library."""
     if not isinstance(d, DPA2Settings):
         return None
     n_atoms = max(1, len(graph.neighbors))

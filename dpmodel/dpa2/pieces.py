@@ -20,7 +20,7 @@ LAYERS = "repformer.layers"  # where they are in a descriptor
 
 
 def in_order(blocks: Mapping[str, T]) -> tuple[T, ...]:
-    """What ``blocks`` has for each of ``NAMES``; a model without one of them does not mind another's."""
+    """The entry of ``blocks`` for each of ``NAMES``; a model without one of them does not mind another's."""
     return tuple(blocks.get(name, blocks[PAIRS]) for name in NAMES)
 
 

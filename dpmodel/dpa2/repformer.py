@@ -16,7 +16,7 @@ from dpmodel.xp import Array, namespace, shape
 
 
 class Slots(NamedTuple):
-    """How much each slot of a center counts, and what sums over the slots are divided by."""
+    """The weight of each slot of a center, and what sums over the slots are divided by."""
 
     weight: Array  # (N, n) switch (smooth) or 0/1
     mean: Array  # (N, 1, 1) factor of an average over neighbors

@@ -243,7 +243,7 @@ class DPA2Settings(Settings):
 
     @property
     def nsel_meaning(self) -> str:
-        """Which neighbors are taken, in words."""
+        """The choice of neighbors in words."""
         return "the nsel nearest" if self.truncate else "all within the cutoffs (nsel only normalizes)"
 
     @property

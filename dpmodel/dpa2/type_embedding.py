@@ -1,4 +1,4 @@
-"""What a model knows of a chemical element (specification/descriptor.md 4)."""
+"""The type embedding: what a model knows of a chemical element (specification/descriptor.md 4)."""
 
 from dpmodel.initializers import Initializer
 from dpmodel.module import buffer, module

@@ -1,4 +1,4 @@
-"""What each atom of a type has in any case: fitted to data, or given (specification/training.md 7.5)."""
+"""The output bias of each type of atom: fitted to data, or as the user says (specification/training.md 7.5)."""
 
 import os
 import warnings
@@ -39,7 +39,7 @@ def with_fitted_bias(file: ModelFile, frames: Iterable[Frame], engine: Engine) -
 
 
 def _missing(label: OutputSample, p: Prediction, name: str) -> OutputSample:
-    """What a prediction lacks of the labels of its frame."""
+    """The difference of the labels of a frame and the prediction."""
     outputs = {name: p.energy, f"atom_{name}": p.atom_energy} if p.energy is not None else p.outputs
     frame, atoms = np.reshape(outputs[name], -1), np.reshape(outputs[f"atom_{name}"], (len(label.types), -1))
     return OutputSample(

@@ -1,4 +1,4 @@
-"""What compression changes: numbers and speed, on sample structures."""
+"""The effect of compression on numbers and speed, measured on sample structures."""
 
 import statistics
 import time

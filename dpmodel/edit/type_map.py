@@ -127,7 +127,7 @@ def _embedding(layer: Linear, file: ModelFile, type_map: Sequence[str]) -> np.nd
 
 
 def _shortcut(layer: Linear) -> np.ndarray:
-    """What the shortcut of the type embedding adds to the rows of its weights."""
+    """The matrix that the shortcut of the type embedding adds to its weights."""
     if not layer.has_shortcut:
         return np.zeros((layer.n_in, layer.n_out))
     return np.tile(np.eye(layer.n_in), layer.n_out // layer.n_in)

@@ -31,7 +31,7 @@ class Calibration:
 
 @dataclass
 class _Sums:
-    """What has been gathered of the data so far."""
+    """The sums over the data so far."""
 
     covariance: Array  # (d, d)
     features: Array  # (nf, d) of the validation
@@ -44,7 +44,7 @@ class _Sums:
 
     @classmethod
     def load(cls, path: Path, mark: str, d: int) -> "_Sums":
-        """What ``save`` wrote, if it belongs to the run ``mark``; else nothing yet."""
+        """The sums that ``save`` wrote, if they belong to the run ``mark``; else nothing yet."""
         nothing = cls(np.zeros((d, d)), np.zeros((0, d)), np.zeros(0), 0)
         if not path.exists():
             return nothing

@@ -24,7 +24,7 @@ ROUGH = 1e-2  # of half precisions
 
 
 def tolerance_of(settings: ModelSettings) -> float:
-    """How well two evaluations of a model agree, relative to the largest number."""
+    """The precision to which two evaluations of a model agree, relative to the largest number."""
     return max(TOLERANCES.get(dtype, ROUGH) for dtype in (settings.descriptor.dtype, settings.fitting_net.dtype))
 
 
@@ -65,7 +65,7 @@ def write_checked(
 
 
 def tried(path: str | os.PathLike[str], written: ModelFile, file: ModelFile, original: ModelFile) -> float:
-    """How far the numbers of ``written`` are from those of ``original``; FileError where that is too far."""
+    """The difference of the numbers of ``written`` from those of ``original``; FileError where it is too large."""
     every, names = file.settings.type_map, original.settings.type_map
     numbers = answers(written, every)
     same = tuple(name for name in names if name in every)
@@ -76,7 +76,7 @@ def tried(path: str | os.PathLike[str], written: ModelFile, file: ModelFile, ori
 
 
 def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arrays:
-    """What ``original`` answers, with the output bias of ``file`` in the place of its own."""
+    """The numbers of ``original``, with the output bias of ``file`` in the place of its own."""
     bias, types = original.model.out_bias.copy(), original.settings.type_map
     for name in names:
         bias[types.index(name)] = file.model.out_bias[file.settings.type_map.index(name)]
@@ -86,7 +86,7 @@ def expected(file: ModelFile, original: ModelFile, names: Sequence[str]) -> Arra
 
 
 def answers(file: ModelFile, names: Sequence[str]) -> Arrays:
-    """What the model says of a periodic structure of the types ``names``: energies, forces, virials of the atoms."""
+    """The numbers of a model for a periodic structure of the types ``names``: atomic energies, forces and virials."""
     evaluator = Evaluator(file, backend("numpy").engine())
     is_energy = file.settings.fitting_net.type == "ener"
     wants = Wants(atom_virial="edges" if is_energy else None)

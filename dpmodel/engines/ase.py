@@ -109,7 +109,7 @@ class DPCalculator(Calculator):
         return {}
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since ``results`` were computed: for ASE the atoms, here their parameters, too."""
+        """The changes since ``results`` were computed: for ASE the atoms, here their parameters, too."""
         changes: list[str] = super().check_state(atoms, tol)
         if not changes and not np.array_equal(_parameters(self.atoms), _parameters(atoms)):
             changes.append("parameters")
@@ -220,7 +220,7 @@ def results(p: Prediction, atoms: Any) -> dict[str, Any]:
 
 
 def deviation(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """How far models disagree on a frame: forces in eV/angstrom, virial in eV per atom."""
+    """The disagreement of models on a frame: forces in eV/angstrom, virial in eV per atom."""
     forces = np.stack([p.forces[0] for p in predictions if p.forces is not None])
     virials = np.stack([p.virial[0] for p in predictions if p.virial is not None])
     return summary(force_deviation(forces), virial_deviation(virials, forces.shape[1]))

@@ -1,4 +1,4 @@
-"""How far models disagree, or are from labels, as deepmd-kit reports it."""
+"""The deviation of models from each other, or from labels, as deepmd-kit reports it."""
 
 import numpy as np
 

@@ -62,7 +62,7 @@ class DPDriver(ASEDriver):
         super().__init__(template, **options)
 
     def check_parameters(self) -> None:
-        """What i-PI calls once."""
+        """Called once, by i-PI."""
         super().check_parameters()
         self.template_ase.pbc = self.pbc
 

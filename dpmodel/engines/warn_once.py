@@ -1,4 +1,4 @@
-"""What a trajectory would say at every step, said once."""
+"""Warnings of a trajectory, shown once instead of at every step."""
 
 import warnings
 from collections.abc import Iterator

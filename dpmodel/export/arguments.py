@@ -1,4 +1,4 @@
-"""What programs of one structure are called with, and what they give: the same for every library that traces.
+"""The arguments and results of programs of one structure: the same for every library that traces.
 
     positions (N, 3), types (N,), neighbors (N, n), shift (N, n, 3), a mask (N, n_b) for each block,
     then fparam (k,) and aparam (N, k) if the model takes any
@@ -111,7 +111,7 @@ def computed(
     grad_and_aux: GradAndAux,
     execution: Execution | None = None,
 ) -> tuple[Array, ...]:
-    """What a program computes: the values of ``ENERGY``, or the output of every atom alone."""
+    """The results of a program: the values of ``ENERGY``, or the output of every atom alone."""
     graph, positions = graph_of(arguments, names_of(settings), settings.selection)
     if settings.fitting_net.type != "ener":
         return (atomic_output(model, graph, positions, execution),)
@@ -120,7 +120,7 @@ def computed(
 
 
 def results_of(values: Sequence[np.ndarray], n: int) -> dict[str, np.ndarray]:
-    """What a program gave, of ``n`` atoms, as ``dpmodel.export.forms.Program`` wants it."""
+    """The results of a program for ``n`` atoms, as ``dpmodel.export.forms.Program`` wants it."""
     if len(values) == 1:
         return {"output": values[0][:n]}
     results = dict(zip(ENERGY, values, strict=True))

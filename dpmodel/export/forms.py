@@ -78,7 +78,7 @@ def form_of(path: str | PathLike[str], wanted: str | None) -> str:
 
 
 def exporter_of(form: str) -> Any:
-    """Who writes and reads ``form``.  Raises BackendError where its libraries are missing."""
+    """The writer and reader of ``form``.  Raises BackendError where its libraries are missing."""
     about = FORMS[form]
     library = backend(about.backend)
     if not hasattr(library, "exporter"):

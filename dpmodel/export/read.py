@@ -124,7 +124,7 @@ def load_program(
 
 
 def open_program(path: str | PathLike[str], device: str | None = None) -> tuple[Record, Program]:
-    """What an exported file says of itself, and its program, which is loaded.  Only for files that are trusted."""
+    """The record and the program of an exported file; the program is loaded.  Only for files that are trusted."""
     record = read_record(path)
     if record.form not in FORMS:
         raise FileError(f"{path}: expected one of the forms {', '.join(FORMS)}, found {record.form!r}")

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: how to ask it, and a structure with the numbers that it must give.
+"""The record in an exported file: how to ask it, and a structure with the numbers that it must give.
 
 Every exported file is a zip archive; the record is its member ``dpmodel.json``, in PyTorch's archives among the extra
 files, and reading it runs nothing.
@@ -67,7 +67,7 @@ def record_of(file: ModelFile, form: str, versions: Mapping[str, str]) -> Record
 
 
 def output_name(settings: ModelSettings) -> str:
-    """What a model gives of every structure: energy, dipole, ..."""
+    """The quantity that a model gives of every structure: energy, dipole, ..."""
     fitting = settings.fitting_net
     return getattr(fitting, "property_name", None) or HEADS[fitting.type].output
 
@@ -122,7 +122,7 @@ def has_record(path: str | PathLike[str]) -> bool:
 
 
 def read_record(path: str | PathLike[str]) -> Record:
-    """What an exported file says of itself; nothing is run.  Raises FileError for one that is damaged or too new."""
+    """The record of an exported file; nothing is run.  Raises FileError for one that is damaged or too new."""
     name = fspath(path)
     with damaged(name, "exported file"), zipfile.ZipFile(name) as archive:
         member = _member(archive) or MEMBER

@@ -19,7 +19,7 @@ MINUTES = 30  # for a program to be loaded and to answer
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: seconds that it took, bytes, and what the fresh process saw."""
+    """The export: seconds that it took, bytes, and the results of the fresh process."""
 
     form: str
     seconds: float
@@ -64,7 +64,7 @@ def export(
 
 
 def tried(path: Path) -> dict[str, float]:
-    """What a fresh process, which loads ``path`` and runs its test, has to say.  Raises FileError."""
+    """The report of a fresh process, which loads ``path`` and runs its test.  Raises FileError."""
     command = [sys.executable, "-W", "ignore", "-m", "dpmodel.export.trial", fspath(path)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, check=False)

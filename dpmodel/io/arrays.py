@@ -1,4 +1,4 @@
-"""Which values may stand in a model file: arrays of ordinary numbers, and plain JSON values.
+"""The values that a model file may hold: arrays of ordinary numbers, and plain JSON values.
 
 Neither NumPy nor HDF5 has bfloat16, and deepmd-kit's PyTorch backend cannot read what it writes in its place.
 Such arrays are float32 in every tree, which is exact; the setting ``precision`` still says bfloat16.

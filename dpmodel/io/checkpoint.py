@@ -160,7 +160,7 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
 
 
 def head_called(wanted: str, aliases: Mapping[str, Sequence[str]]) -> str | None:
-    """Which head has the name ``wanted`` or, by ``aliases``, another one: as it is spelt, or regardless of case."""
+    """The head with the name ``wanted`` or, by ``aliases``, another one: as it is spelt, or regardless of case."""
     called = [(name, other) for name, also in aliases.items() for other in (name, *also)]
     exact = [name for name, other in called if other == wanted]
     close = dict.fromkeys(name for name, other in called if other.lower() == wanted.lower())

@@ -39,7 +39,7 @@ _SIGNATURES = {
 
 
 def sniff(path: str | os.PathLike[str]) -> str:
-    """What the file at ``path`` really holds, in words; FileError where there is no readable file."""
+    """The content of the file at ``path``, in words; FileError where there is no readable file."""
     path = Path(path)
     try:
         expect_no_other(path, "a file")

@@ -36,7 +36,7 @@ def opened(path: str) -> Iterator[h5py.File]:
 
 
 def member(group: h5py.Group, name: str) -> Any:
-    """What is called ``name`` in ``group``, None if nothing is; links are followed, but not into another file."""
+    """The member ``name`` of ``group``, None if there is none; links are followed, but not into another file."""
     here = group
     for part in filter(None, name.split("/")):
         link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
@@ -140,7 +140,7 @@ def check_heaps(path: str, names: tuple[str, ...]) -> None:
 
 
 def _attributes(data: mmap.mmap, name: bytes) -> Iterator[tuple[int, int]]:
-    """Where attributes called ``name`` have their values, and how long they say that their texts are."""
+    """Positions of the values of attributes called ``name``, and the lengths that they give for their strings."""
     at = -1
     while (at := data.find(name, at + 1)) >= 0:
         for version, header, step in _LAYOUTS:

@@ -1,4 +1,4 @@
-"""What stands beside the model in a file: where it comes from, the script it was trained with, a distance."""
+"""Metadata beside the model in a file: where it comes from, the script it was trained with, a distance."""
 
 from collections.abc import Mapping
 from typing import Any

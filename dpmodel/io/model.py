@@ -37,14 +37,14 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
 
 
 class Contents(NamedTuple):
-    """What is in a checkpoint beside one model: settings of each model if there are several, averaged parameters."""
+    """The part of a checkpoint beside one model: settings of each model if there are several, averaged parameters."""
 
     heads: dict[str, ModelSettings]
     averaged: bool
 
 
 def contents_of(path: str | os.PathLike[str]) -> Contents:
-    """What a checkpoint has; other files have one model.  Raises FileError."""
+    """The contents of a checkpoint; other files have one model.  Raises FileError."""
     file = os.fspath(path)
     if not file.lower().endswith(".pt"):
         return Contents({}, averaged=False)

@@ -37,7 +37,7 @@ def map_leaves(tree: Any, leaf: Leaf, file: str, path: str = "", flagged: bool =
 
 
 def count_arrays(tree: Any) -> int:
-    """How many arrays there are in ``tree``."""
+    """The number of arrays in ``tree``."""
     if isinstance(tree, np.ndarray):
         return 1
     members = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()

@@ -1,4 +1,4 @@
-"""What the heads differ in, one row each (specification/model.md 5).
+"""The heads, one row each (specification/model.md 5).
 
 ``R`` is the rot_mat of the atom, (M, 3): it turns with the structure, and so does what is made from it.
 Everything here is float64.

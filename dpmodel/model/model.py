@@ -22,7 +22,7 @@ class Model:
     intensive: bool = False  # property heads: a frame has the mean of its atoms rather than the sum
 
     def counted(self, types: Array) -> Array:
-        """Which atoms have an output, (N,) bool: real ones whose type is not excluded."""
+        """The atoms with an output, (N,) bool: real ones whose type is not excluded."""
         counted = types < self.n_types
         for t in self.excluded:
             counted = counted & namespace(types).not_equal(types, t)

@@ -30,7 +30,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class CommonFittingSettings(Settings):
-    """What all fitting nets have in common."""
+    """The settings that all fitting nets share."""
 
     type: str = setting("ener", "The kind of fitting net.")
     neuron: Widths = setting((120, 120, 120), "Widths of the hidden layers.", aliases=("n_neuron",))

@@ -104,7 +104,7 @@ class MLP:
         return x
 
     def hidden(self, x: Array) -> Array:
-        """What the last layer is given."""
+        """The input of the last layer."""
         return MLP(layers=self.layers[:-1])(x)
 
 

@@ -7,7 +7,7 @@ from dpmodel.xp import Array, namespace
 
 
 class Environment(NamedTuple):
-    """What a block sees of each center's neighbors; slots that are not real hold zeros in rows and switch."""
+    """The environment of each center in a block; slots that are not real hold zeros in rows and switch."""
 
     rows: Array  # (N, n, 4) normalized environment rows
     switch: Array  # (N, n) between 0 and 1

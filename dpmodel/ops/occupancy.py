@@ -1,4 +1,4 @@
-"""How keys share slots when there are more of them than slots (specification/descriptor.md 12, item 3)."""
+"""Occupancy: how keys share slots when there are more of them than slots (specification/descriptor.md 12, item 3)."""
 
 from dpmodel.xp import Array, detach, namespace
 

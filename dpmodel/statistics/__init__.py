@@ -1,1 +1,1 @@
-"""What is counted from data before training: environments, neighbors, output biases, and where they are kept."""
+"""Statistics of data before training: environments, neighbors, output biases, and where they are kept."""

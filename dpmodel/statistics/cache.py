@@ -58,7 +58,7 @@ def kept_statistics(
 
 
 def made_from(frames: Iterable[Frame], settings: ModelSettings) -> Note:
-    """What statistics depend on, beside what their names say."""
+    """The data and settings that statistics depend on, beside those that their names say."""
     digest, model, output = hashlib.sha256(), settings.model_dump(), settings.fitting_net.output
     for frame in frames:
         s = frame.structure

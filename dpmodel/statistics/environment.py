@@ -1,4 +1,4 @@
-"""What a model takes from its training data before it is trained (specification/training.md 7)."""
+"""The statistics that a model takes from its training data before it is trained (specification/training.md 7)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

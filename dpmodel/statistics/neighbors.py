@@ -1,4 +1,4 @@
-"""How many neighbors the training data have, and how close atoms come (specification/training.md 7.4)."""
+"""Numbers of neighbors and the shortest distance in the training data (specification/training.md 7.4)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class NeighborStatistics:
 
 
 def neighbor_statistics_of(system: System, i: int, cutoffs: Sequence[float]) -> NeighborStatistics:
-    """What frame ``i`` has; raises FileError naming it where atoms are at the same place."""
+    """The statistics of frame ``i``; raises FileError naming it where atoms are at the same place."""
     where = system.where(i, "coord")
     statistics = neighbor_statistics([system.frame(i).structure], cutoffs, where)
     if statistics.shortest < COINCIDING:
@@ -39,7 +39,7 @@ def neighbor_statistics_of(system: System, i: int, cutoffs: Sequence[float]) -> 
 def neighbor_statistics(
     structures: Iterable[Structure], cutoffs: Sequence[float], where: str = "structure"
 ) -> NeighborStatistics:
-    """What ``structures`` have strictly within each of ``cutoffs`` (angstrom), virtual atoms left out."""
+    """The statistics of ``structures`` strictly within each of ``cutoffs`` (angstrom), virtual atoms left out."""
     statistics = NeighborStatistics(dict.fromkeys(cutoffs, 0))
     for s in structures:
         reach = max(cutoffs)

@@ -1,5 +1,5 @@
-"""What each atom of a type has in any case, from labels of frames and of atoms (specification/training.md 7.5,
-heads_training.md 4)."""
+"""The output bias, which each atom of a type has in any case, from labels of frames and of atoms
+(specification/training.md 7.5, heads_training.md 4)."""
 
 import warnings
 from collections.abc import Iterable, Sequence

@@ -22,7 +22,7 @@ RULED_OUT = 1.92  # of the logarithm of the likelihood, at 95 %: half the quanti
 
 @dataclass(frozen=True, eq=False)
 class Rigidity:
-    """How well the data determine the last layer of a model."""
+    """The rigidity: how well the data determine the last layer of a model."""
 
     covariance: Array  # (d, d) C
     regularizer: float  # s
@@ -103,7 +103,7 @@ class Check:
         return float(np.mean(np.abs(self.shares(PROBABILITIES) - PROBABILITIES)))
 
     def numbers(self) -> dict[str, float]:
-        """What can be said in numbers."""
+        """The calibration in numbers."""
         within = self.shares(np.array([0.68, 0.95]))
         return {
             "rmse": float(np.sqrt(np.mean(self.residuals**2))),

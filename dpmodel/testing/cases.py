@@ -23,7 +23,7 @@ from dpmodel.xp import Array
 
 @dataclass(frozen=True)
 class Case:
-    """What is computed: ``values`` of the options, and the ``seed`` of everything random."""
+    """A case: ``values`` of the options, and the ``seed`` of everything random."""
 
     values: dict[str, Any]
     seed: int

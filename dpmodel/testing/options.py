@@ -1,4 +1,4 @@
-"""What is varied: every option of a model that changes its numbers, and every kind of structure.
+"""The options that are varied: every option of a model that changes its numbers, and every kind of structure.
 
 The first choice of each option is the plainest.  ``Space.draw`` picks rows of choices such that pairs of choices meet
 soon; ``section`` turns a row into a model section of an input file.
@@ -126,7 +126,7 @@ class Space:
         return {name: self.choices[name][i] for name, i in row.items()}
 
     def beyond_plain(self, row: Row) -> dict[str, Any]:
-        """What differs from the plainest model and structure, without what the chosen head does not have."""
+        """The options that are not those of the plainest model and structure, without those of other heads."""
         value = self.values(row)
         other_heads = OF_HEAD.keys() - {value["fitting_net.type"]}
         changed: dict[str, Any] = {}

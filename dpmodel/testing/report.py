@@ -1,4 +1,4 @@
-"""What a check found: for machines and for people."""
+"""The report of a check: for machines and for people."""
 
 import json
 import math
@@ -36,11 +36,11 @@ class Outcome:
 
     @property
     def kind(self) -> str:
-        """What went wrong, whichever layer it was in: "g1"; empty if nothing did."""
+        """The kind of failure, whichever layer it was in: "g1"; empty if there was none."""
         return self.first.term.split(".")[-1] if self.first else self.error.partition(":")[0]
 
     def explain(self) -> str:
-        """What went wrong, where, and in which model."""
+        """The failure in words: what, where, and in which model."""
         fine = ", ".join(d.term for d in self.differences if d.ok) or "nothing"
         what = f"{self.error}\n  equal before it: {fine}" if self.error else "nothing is wrong"
         if self.first:

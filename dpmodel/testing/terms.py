@@ -35,7 +35,7 @@ MEANINGS = dpa2.MEANINGS | {
 
 
 def meaning(term: str) -> str:
-    """What a term is, in words."""
+    """The meaning of a term in words."""
     *block, name = term.split(".")
     if len(block) == 2:
         return f"{MEANINGS[name]} before {block[0]} layer {block[1]}"
@@ -96,7 +96,7 @@ class OnEngine:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a term is from the reference."""
+    """The difference of a term from the reference."""
 
     term: str
     largest: float

@@ -1,4 +1,4 @@
-"""Which frames each step is given: a function of seed and step on every backend (specification/training.md 6)."""
+"""The frames of each step: a function of seed and step on every backend (specification/training.md 6)."""
 
 import warnings
 import zlib
@@ -166,7 +166,7 @@ def _shares(data: DataSettings, systems: Sequence[System], sizes: Sequence[int])
 
 
 def shares(data: DataSettings, n_batches: Array) -> Array:
-    """How often each system gives a batch, adding up to 1 (specification/training.md 6.2)."""
+    """The share of each system in the batches, adding up to 1 (specification/training.md 6.2)."""
     if data.sys_probs is not None:
         return _fixed_shares(np.array(data.sys_probs), n_batches)
     if data.auto_prob == "prob_uniform":
@@ -197,7 +197,7 @@ def _fixed_shares(fixed: Array, n_batches: Array) -> Array:
 
 
 class TaskSampler:
-    """Which task has its turn at each step, and how many turns it had before."""
+    """The task of each step, and how many steps it had before."""
 
     def __init__(self, shares: dict[str, float], seed: int) -> None:
         self._names = list(shares)

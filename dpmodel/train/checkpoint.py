@@ -93,7 +93,7 @@ class CheckpointManager:
 
     @property
     def folders(self) -> tuple[Path, Path]:
-        """Where it writes; to be there before ``put``."""
+        """The folders that it writes to, which have to exist before ``put``."""
         return self._name.parent, self._folder
 
     def put(self, checkpoint: Checkpoint) -> Path:

@@ -1,4 +1,4 @@
-"""What would stop a run, or make it worthless, is looked for before it starts; nothing is written."""
+"""Checks before a run starts, for what would stop it or make it worthless; nothing is written."""
 
 import warnings
 from collections.abc import Iterator, Mapping

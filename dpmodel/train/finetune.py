@@ -18,7 +18,7 @@ RANDOM = "RANDOM"
 
 
 class Choice(NamedTuple):
-    """Where a task starts: the branch of the file, whether its head is copied, and whether its bias is fitted again."""
+    """The start of a task: the branch of the file, whether its head is copied, and whether its bias is fitted again."""
 
     branch: str
     head: bool
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 
 
 def choose(script: Script, models: Mapping[str, ModelFile], branch: str | None, path: str) -> dict[str, Choice]:
-    """What each task of ``script`` takes from the ``models`` of ``path``; raises SettingError and FileError."""
+    """The choice of each task of ``script`` among the ``models`` of ``path``; raises SettingError and FileError."""
     if script.multi and branch is not None:
         raise SettingError("--model-branch is for single-task training; the tasks here have finetune_head each")
     if not script.multi:

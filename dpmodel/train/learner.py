@@ -127,7 +127,7 @@ class Learner:
         return self.script.tasks[task].objective.reported(float(self.engine.numpy(total)), values)
 
     def _program(self, make: Callable[..., Any], task: str) -> Callable[..., Any]:
-        """What ``make(task, execution)`` makes of a batch: in bins, or all atoms at once in a compiled program."""
+        """The result of ``make(task, execution)`` for a batch: in bins, or all atoms at once in a compiled program."""
         engine, alone = self.engine, self._processes.size == 1
         memory = Memory(engine, self.files[task].settings.descriptor)
         # of the latest bins of atoms only, for every batch has its own

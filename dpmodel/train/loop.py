@@ -298,7 +298,7 @@ def number_of_steps(script: Script, data: Mapping[str, Data]) -> int:
 
 
 def _checkpoint_managers(script: Script, n_steps: int) -> list[CheckpointManager]:
-    """Where checkpoints go, and those of averages."""
+    """The manager of the checkpoints, and that of averages."""
     t, number = script.training, script.training.n_checkpoints(n_steps)
     return [
         CheckpointManager(t.save_ckpt, t.save_dir, number),
@@ -313,7 +313,7 @@ def _curve(script: Script, data: Mapping[str, Data], done: int | None) -> Curve:
 
 
 def _board(script: Script) -> Watch:
-    """What writes values for TensorBoard."""
+    """The writer of values for TensorBoard."""
     try:
         from tensorboard.summary import Writer
     except ModuleNotFoundError as error:

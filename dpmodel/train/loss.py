@@ -1,4 +1,4 @@
-"""How far predictions are from the labels, on any array library: the sum of the terms of ``dpmodel.train.terms``."""
+"""The loss on any array library: the sum of the terms of ``dpmodel.train.terms``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ Errors = dict[str, Array]  # by column of the learning curve: mean absolute or m
 
 @dataclass(frozen=True)
 class Objective:
-    """What a task minimizes: the terms of its loss, in the names of what its head predicts."""
+    """The objective of a task: the terms of its loss, in the names of what its head predicts."""
 
     settings: CommonLoss
     fitting: FittingSettings
@@ -63,7 +63,7 @@ class Objective:
 
     @property
     def widths(self) -> dict[str, int]:
-        """How many numbers labels have to have along their last axis, where files may say any number."""
+        """The length of the last axis that labels must have, where files may have any."""
         if isinstance(self.settings, EnergyLoss):
             return {"drdq": self.settings.numb_generalized_coord}
         width = output_width(self.fitting)

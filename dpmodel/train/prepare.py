@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class StartFrom:
-    """Where the models come from: at most one of the first three, a fresh start if there is none.
+    """The origin of the models: at most one of the first three, a fresh start if there is none.
 
     ``restart``: go on with a run, to the same numbers as without the interruption; ``init_model``: its parameters and
     statistics, but a new run; ``finetune``: a pretrained model for new data, from its ``branch``.  The last two take
@@ -129,7 +129,7 @@ def _read(
 
 
 class _Pretrained:
-    """What fine-tuning takes from a file."""
+    """The part of a file that fine-tuning takes."""
 
     def __init__(self, script: Script, origin: StartFrom) -> None:
         assert origin.finetune is not None

@@ -52,12 +52,12 @@ class Task:
 
     @property
     def objective(self) -> Objective:
-        """What it minimizes."""
+        """The loss that it minimizes."""
         return Objective.of(self.loss, self.model)
 
 
 class CommonScript(Settings):
-    """What input files of one and of several tasks have in common."""
+    """The sections that input files of one and of several tasks share."""
 
     learning_rate: ScheduleSettings = setting(..., "How the learning rate goes with the steps.")
     optimizer: OptimizerSettings = setting(AdamSettings(), "How parameters follow from gradients.")
@@ -138,7 +138,7 @@ class MultiScript(CommonScript):
 
 
 def _suits(loss: LossSettings, model: ModelSettings, path: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with a loss for the head of a model."""
+    """The problems of a loss for the head of a model."""
     kind = model.fitting_net.type
     if kind not in loss.heads:
         right = next(name for name, heads in LOSSES.items() if kind in heads)
@@ -170,7 +170,7 @@ class Script:
         return isinstance(self.settings, MultiScript)
 
     def content(self) -> dict[str, Any]:
-        """What an input file for the ``tasks`` as they are now says, with all defaults."""
+        """The input file for the ``tasks`` as they are now, with all defaults."""
         models = {name: task.model.model_dump() for name, task in self.tasks.items()}
         if not self.multi:
             return self.settings.model_dump() | {"model": models[SINGLE]}

@@ -1,4 +1,4 @@
-"""What training starts from: data, and models with statistics or from a file."""
+"""The start of training: data, and models with statistics or from a file."""
 
 import warnings
 from collections.abc import Mapping
@@ -131,7 +131,7 @@ def model_file(model: Model, settings: ModelSettings, neighbors: NeighborStatist
 
 
 def task_shares(script: Script, data: Mapping[str, Data]) -> dict[str, float]:
-    """How often each task has its turn, up to a common factor (specification/training.md 9.3)."""
+    """The share of each task in the steps, up to a common factor (specification/training.md 9.3)."""
     if not isinstance(script.settings, MultiScript):
         return {SINGLE: 1.0}
     training = script.settings.training

@@ -22,7 +22,7 @@ ENDLESS = 1e300  # counts of a process whose frames do not count: any sum divide
 
 
 class Labels(NamedTuple):
-    """What is known of the frames of a batch; a label that one of them lacks is not there.
+    """The labels of the frames of a batch; a label that one of them lacks is not there.
 
     The first three are 0-d and count over all processes that share the batch.
     """
@@ -34,7 +34,7 @@ class Labels(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What the terms have in common: a batch, and what the model says of it."""
+    """The input of all terms: a batch, and the model's prediction for it."""
 
     settings: Any  # the section of the loss
     model: Model

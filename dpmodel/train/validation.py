@@ -32,7 +32,7 @@ class Metric(NamedTuple):
 
 
 def metrics_of(task: Task) -> list[Metric]:
-    """What validation of a task can show: of energies deepmd-kit's, of other heads those of ``dpmodel test``."""
+    """The errors that validation can show: of energies deepmd-kit's, of other heads those of ``dpmodel test``."""
     available = quantities(task.model)
     if task.model.fitting_net.type != "ener":
         return [Metric(task.name, q.name, q, q.unit, 1.0) for q in available if q.label in task.objective.labels]

@@ -281,7 +281,7 @@ def read(path: Path, record: Record, device: str | None) -> "Loaded":
 
 
 class Loaded:
-    """What deepmd-kit does with the file, for one structure."""
+    """One structure, evaluated as deepmd-kit does it."""
 
     def __init__(self, path: Path, selection: Selection, device: torch.device) -> None:
         self.device, self._at, self._selection = str(device), device, selection

@@ -336,7 +336,7 @@ class Pair:
             )
 
     def graph(self, here: Domain, m: int) -> Graph:
-        """What model ``m`` sees of a domain."""
+        """The graph of a domain for model ``m``."""
         potential = self.potentials[m]
         with self._once():
             return graph_of(here, self.type_of[m], potential.evaluator.selection, potential.strict, self.fparam[m])

@@ -1,4 +1,4 @@
-"""What a script of LAMMPS asks for that would be refused, read from its text: LAMMPS itself is not needed."""
+"""The requests of a LAMMPS script that would be refused, read from its text: LAMMPS itself is not needed."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class CommonLoss(Settings):
-    """What all losses have in common: how far predictions are from the labels, term by term."""
+    """The settings that all losses share: how far predictions are from the labels, term by term."""
 
     heads: ClassVar[tuple[str, ...]] = ()  # types of the fitting nets that it goes with
 
@@ -36,7 +36,7 @@ class CommonLoss(Settings):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """How differences are shown."""
+        """The measures that are shown."""
         return ("rmse",)
 
     def prefactors(self, term: Term) -> tuple[float, float]:

@@ -25,7 +25,7 @@ class TaskData(Settings):
 
 
 class CommonTraining(Settings):
-    """How long, how often something is written, and where."""
+    """The length of a run, and what it writes, how often and where."""
 
     numb_steps: Index | None = setting(
         None, "Number of steps.", unit="steps", aliases=("stop_batch", "num_step", "num_steps", "numb_step")
@@ -71,7 +71,7 @@ class CommonTraining(Settings):
         return one_seed(self.seed)
 
     def n_checkpoints(self, n_steps: int) -> int:
-        """How many checkpoints of a run of ``n_steps`` are kept."""
+        """The number of checkpoints that a run of ``n_steps`` keeps."""
         if self.ckpt_keep_ratio is None:
             return self.max_ckpt_keep
         return max(1, ceil(self.ckpt_keep_ratio * ceil(n_steps / self.save_freq)))

@@ -12,7 +12,7 @@ STOP_LR = 5e-8  # where nothing is said
 
 
 class CommonSchedule(Settings):
-    """What all schedules of the learning rate have in common."""
+    """The settings that all schedules of the learning rate share."""
 
     type: str = setting("exp", "How the learning rate falls.")
     start_lr: float = setting(..., "Learning rate at the peak.", gt=0)

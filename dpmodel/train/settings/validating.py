@@ -31,7 +31,7 @@ class ValidatingSettings(Settings):
     ignored: ClassVar = {"compiled_infer": False, "tf32_infer": False, "amp_infer": False}
 
     def first_step(self, n_steps: int) -> int | None:
-        """Where full validation begins in a run of ``n_steps``; None if it does not."""
+        """The first step of full validation in a run of ``n_steps``; None if there is none."""
         if self.full_val_start == 1:
             return None
         return int(self.full_val_start * n_steps) if self.full_val_start < 1 else int(self.full_val_start)
