@@ -17,7 +17,9 @@ SHIFT = 1e-3  # added to labels that errors are divided by, as deepmd-kit does
 @dataclass(frozen=True)
 class Quantity:
     """A quantity that is compared: ``label`` by its name in the data; differences are divided by atoms or the cell's
-    volume, or counted for each ``atom``, component by component.  ``cumulative``: sums of components up to each of them.
+    volume, or counted for each ``atom``, component by component.
+
+    ``cumulative``: sums of components up to each of them.
     """
 
     label: str

@@ -33,7 +33,7 @@ def compress(
     Raises
     ------
     DpmodelError
-        With everything that stands in the way, and what to do about it.
+        With every obstacle, and what to do about it.
     """
     distance = potential.file.min_pair_distance if min_pair_distance is None else min_pair_distance
     if distance is None:

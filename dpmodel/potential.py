@@ -384,7 +384,7 @@ def _restored(
 
 @contextmanager
 def _bar(what: str, total: int, is_wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if it ``is_wanted``, and the function that tells it how many of ``total`` are done."""
+    """A bar on standard error if it ``is_wanted``, and the function that sets how many of ``total`` are done."""
     if not is_wanted:
         yield lambda done: None
         return

@@ -114,7 +114,7 @@ def relax_many(
 ) -> list[Relaxation]:
     """Every structure at its own minimum; those still on their way are evaluated together.
 
-    ``evaluate`` gives energies, forces and virials.  ``watch`` is told how many are done.
+    ``evaluate`` gives energies, forces and virials.  ``watch`` is called with the number of those done.
     """
     paths, results = [Path(s, with_cell, pressure) for s in structures], dict[int, Relaxation]()
     while len(results) < len(paths):

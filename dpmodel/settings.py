@@ -105,7 +105,7 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, data: Any, path: str = "") -> Self:
-        """The section in ``data`` (nested mappings, as from JSON or YAML), which stands at ``path`` of its file.
+        """The section in ``data`` (nested mappings, as from JSON or YAML), which is at ``path`` of its file.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """The namespace of an array: the standard one, or one a backend registered.
 
 The mathematics asks ``xp = namespace(x)`` and then uses functions of the Array API standard
-2024.12 only.  What the standard does not have (``detach``) stands at the end of this page.
+2024.12 only.  What the standard does not have (``detach``) is at the end of this file.
 """
 
 from collections.abc import Callable

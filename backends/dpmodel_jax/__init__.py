@@ -34,7 +34,7 @@ class JaxBackend:
     processes = staticmethod(processes)
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
-        """Compiling unless told otherwise."""
+        """Compiling by default."""
         return Engine(find_device(device), compiles=compile is not False)
 
     def exporter(self, form: str) -> Any:

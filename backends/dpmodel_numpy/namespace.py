@@ -1,7 +1,7 @@
 """The part of the Array API standard that dpmodel uses, on the arrays that HIPS autograd traces.
 
 ``autograd.numpy`` is NumPy with derivatives, under NumPy's older names; where it has no derivative, or a
-slow one, a primitive of our own stands here.
+slow one, there is a primitive of our own.
 """
 
 import autograd.numpy as anp

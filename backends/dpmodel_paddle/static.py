@@ -46,7 +46,7 @@ class Static:
             self._outputs[key] = replaced(result, repeat("*"))
             return tuple(leaves(result))
 
-        # the source is traced as it stands: it has no branches on values for Paddle to rewrite
+        # the source is traced as it is: it has no branches on values for Paddle to rewrite
         program = paddle.jit.to_static(paddle.jit.not_to_static(traced), full_graph=True, backend=None)
         program.eval()  # keeps nothing for a derivative
         return program

@@ -71,7 +71,7 @@ def contents(folder: Path) -> str:
 
 
 def _what(path: Path) -> str:
-    """The kind of a file in words; that of a text by ASE, if it is installed."""
+    """The kind of a file in words; that of a text file by ASE, if it is installed."""
     words = "a directory" if path.is_dir() else sniff(path)
     with suppress(ImportError, OSError, UnicodeDecodeError):
         from ase.io.formats import UnknownFileTypeError, filetype

@@ -1,6 +1,6 @@
 """Arguments and options that several commands take: one name, one letter, one meaning.
 
-In a signature they stand in the order of this page: what is read, what is written, what is done, on what.
+In a signature they are in the order of this file: what is read, what is written, what is done, on what.
 """
 
 from pathlib import Path

@@ -32,7 +32,7 @@ def schema(several: bool) -> dict[str, Any]:
         branch = sections["ModelSettings"]
         for part in SHARED:  # the name of an entry of shared_dict
             branch["properties"][part] = {"anyOf": [branch["properties"][part], {"type": "string"}]}
-        del branch["required"]  # what stands beside model_dict counts for all branches
+        del branch["required"]  # what is beside model_dict counts for all branches
         sections["MultiModel"]["properties"] |= branch["properties"]
     return schema_of
 

@@ -46,7 +46,7 @@ def structures(
     or (nf, 3, 3), rows are lattice vectors in angstrom; ``pbc`` a bool, (3,) or (nf, 3), default: periodic if there is
     a cell; ``fparam`` (k,) or (nf, k); ``aparam`` (n, k) or (nf, n, k); the axis of k = 1 may be missing.
     What lacks the axis of frames serves them all.
-    ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its stand-in for a missing fparam.
+    ``n_fparam`` and ``n_aparam`` are what the model wants, ``default_fparam`` is its default.
 
     Raises InputError, which names the frame and the atom.
     """

@@ -139,5 +139,5 @@ def _lines(atoms: Atoms) -> list[str]:
 
 
 def _words(value: Any) -> str:
-    """Numbers with eight decimals, as ASE writes them; texts as they are."""
+    """Numbers with eight decimals, as ASE writes them; strings as they are."""
     return " ".join(f"{x:.8f}" if isinstance(x, float) else str(x) for x in np.ravel(value))

@@ -19,7 +19,7 @@ class Need(NamedTuple):
 
 
 def need(d: Any, graph: Graph, most_bins: int) -> Need | None:
-    """The memory that the forces of ``graph`` take with the descriptor ``d``, if that is a DPA-2, without the library."""
+    """The memory that the forces of ``graph`` take with the descriptor ``d``, if that is a DPA-2."""
     if not isinstance(d, DPA2Settings):
         return None
     n_atoms = max(1, len(graph.neighbors))

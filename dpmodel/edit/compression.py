@@ -12,7 +12,7 @@ def compress(file: ModelFile, *, min_pair_distance: float, step: float = 0.01, e
 
     ``min_pair_distance`` (angstrom): the shortest distance that the fine part of a table has to cover; ``step``: the
     spacing of its knots, ten times as much from there to ``extrapolate`` times its end.  Raises DpmodelError
-    with everything that stands in the way.
+    with every obstacle.
     """
     descriptor, how = file.model.descriptor, (min_pair_distance, step, extrapolate)
     reasons = list(obstacles(file.settings.descriptor, descriptor, *how))

@@ -25,7 +25,7 @@ class Change:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the tables stand for the network: far better than any model is right."""
+        """Whether the tables agree with the network: far better than any model is right."""
         return self.energy < 1e-6 and self.forces < 1e-4
 
 

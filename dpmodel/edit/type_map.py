@@ -78,7 +78,7 @@ def renumbered(settings: ModelSettings, type_map: Sequence[str]) -> ModelSetting
 
 
 def transplanted(fresh: ModelFile, file: ModelFile, *, head: bool = True, path: str = "model") -> Model:
-    """``fresh`` with the arrays of ``file``, which stands at ``path`` (without ``head``: of its descriptor alone).
+    """``fresh`` with the arrays of ``file``, which is at ``path`` (without ``head``: of its descriptor alone).
 
     Types are matched by name; those that ``file`` does not know keep what ``fresh`` has of them (no output bias).
     Raises FileError where an array does not fit.

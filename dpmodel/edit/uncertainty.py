@@ -70,7 +70,7 @@ def calibrate(
     """``file`` with the rigidity of its last layer under ``training``, calibrated by the energies of ``validation``.
 
     ``keep`` is a file in which a run that was cut off finds what it did, if ``mark`` is the same; it is removed at the
-    end.  ``watch`` is told the number of frames done.  Raises InputError for other models and missing energies.
+    end.  ``watch`` is called with the number of frames done.  Raises InputError for other models and missing energies.
     """
     kind = file.settings.fitting_net.type
     if kind != "ener":

@@ -51,7 +51,7 @@ def write_checked(
     Raises
     ------
     FileError
-        If the file exists and may not be overwritten, cannot be written, or does not stand the trial.
+        If the file exists and may not be overwritten, cannot be written, or does not pass the trial.
     """
     expect_writable(path)
     with staged(path, overwrite) as temporary:

@@ -73,7 +73,7 @@ def output_name(settings: ModelSettings) -> str:
 
 
 def as_json(record: Record) -> str:
-    """The record as text; everything that a loader without dpmodel needs stands on its first level."""
+    """The record as text; everything that a loader without dpmodel needs is on its first level."""
     s, chosen = record.structure, record.selection
     arrays = {"positions": s.positions, "types": s.types, "cell": s.cell, "pbc": s.pbc}
     arrays |= {"fparam": s.fparam, "aparam": s.aparam, **record.answers}

@@ -41,5 +41,5 @@ def plain_value(value: Any, where: str) -> str | int | float | bool | None:
         value = value.item()
     if value is None or type(value) in (str, bool, int, float):
         return value
-    hint = "; arrays stand below a key '@variables'" if isinstance(value, np.ndarray) else ""
+    hint = "; arrays belong below a key '@variables'" if isinstance(value, np.ndarray) else ""
     raise FileError(f"{where}: expected text, a number, true, false or null, found {describe(value)}{hint}")

@@ -63,7 +63,7 @@ LAYERS = (".matrix", ".bias", ".idt")  # tensors without which the settings in t
 
 
 def tensor_name(keys: Keys) -> str:
-    """The name of the tensor that stands at ``keys`` below ``model`` of the tree."""
+    """The name of the tensor at ``keys`` below ``model`` of the tree."""
     return ".".join(("atomic_model", *filter(None, (NAMES.get(part, part) for part in keys))))
 
 

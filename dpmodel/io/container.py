@@ -1,7 +1,7 @@
 """Model files in and out: ``read_tree`` and ``write_tree``.
 
 A tree is nested dictionaries and lists of plain values, with NumPy arrays below keys ``@variables``.
-The same tree can stand in HDF5 (``.dp``) or in text (``.yaml``, ``.yml``, ``.dp.json``); see
+The same tree can be in HDF5 (``.dp``) or in text (``.yaml``, ``.yml``, ``.dp.json``); see
 specification/serialization.md 1.
 """
 

@@ -167,7 +167,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _ending_well() -> Iterator[None]:
-    """SIGTERM leaves the block as an exception does, rather than ending the process where it stands."""
+    """SIGTERM leaves the block as an exception does, rather than ending the process at once."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

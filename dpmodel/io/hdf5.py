@@ -83,7 +83,7 @@ class _Reader:
 
 
 def write_hdf5(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
-    """Write ``tree`` as an HDF5 file; ``name`` stands in error messages."""
+    """Write ``tree`` as an HDF5 file; ``name`` is that of error messages."""
     arrays: dict[str, np.ndarray] = {}
 
     def leaf(value: Any, flagged: bool, where: str) -> Any:

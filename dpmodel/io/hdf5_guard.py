@@ -1,6 +1,6 @@
 """The one way into HDF5 files, of models and of data: what is read lies in the file itself, and is as long as it says.
 
-HDF5 2.0 does not check this of texts: it follows lists that never end, and believes lengths of gigabytes.
+HDF5 2.0 does not check this of strings: it follows lists that never end, and believes lengths of gigabytes.
 """
 
 import mmap
@@ -19,11 +19,11 @@ from dpmodel.io.files import damaged, expect_no_other
 from dpmodel.io.stored import StoredArray
 
 _SIGNATURE = b"GCOL\x01\0\0\0"
-_MANY = 1000  # a model file has two texts, a system one for each element
+_MANY = 1000  # a model file has two strings, a system one for each element
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 _LARGEST_CHUNK = 2**28  # bytes
 _LARGEST_RATIO = 1100  # of sizes without and with compression; deflate reaches 1032
-_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])  # to a text
+_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])  # to a string
 _LAYOUTS = ((1, 8, 8), (2, 8, 1), (3, 9, 1))  # of attributes: version, bytes before the name, alignment
 
 
@@ -93,7 +93,7 @@ def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
 
 
 def words(dataset: Any, path: str, where: str) -> list[str]:
-    """The words in a dataset of numbers or texts."""
+    """The words in a dataset of numbers or strings."""
     expect_plain(dataset, where, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
     text = h5py.check_string_dtype(dataset.dtype)
     if text is not None and text.length is None:
@@ -106,7 +106,7 @@ def words(dataset: Any, path: str, where: str) -> list[str]:
 
 
 def _strings(path: str, where: str, offset: int | None, count: int) -> list[bytes]:
-    """Texts of any length, which HDF5 keeps in heaps."""
+    """Strings of any length, which HDF5 keeps in heaps."""
     if offset is None or count > _MANY:
         raise FileError(f"{where}: expected at most {_MANY} words, in one piece, found {count}")
     strings = []
@@ -115,7 +115,7 @@ def _strings(path: str, where: str, offset: int | None, count: int) -> list[byte
             entries = _heap(data, int(heap)) if data[heap : heap + 8] == _SIGNATURE else iter(())
             entry = next((e for e in entries if e.number == number), None)
             if entry is None or length > entry.length or entry.position + 16 + length > len(data):
-                raise FileError(f"{where}: expected a text of {length} bytes, the file does not have it")
+                raise FileError(f"{where}: expected a string of {length} bytes, the file does not have it")
             strings.append(data[entry.position + 16 : entry.position + 16 + int(length)])
     return strings
 
@@ -128,7 +128,7 @@ class _Entry(NamedTuple):
 
 
 def check_heaps(path: str, names: tuple[str, ...]) -> None:
-    """Raise FileError where a list of texts, or an attribute of one of these names that is a text, would make HDF5 read
+    """Raise FileError where a list of strings, or a string in an attribute of one of ``names``, would make HDF5 read
     forever or reserve memory for what is not there."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for position, length in (claim for name in names for claim in _attributes(data, name.encode() + b"\0")):

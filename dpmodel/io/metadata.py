@@ -41,10 +41,10 @@ def distance_entries(distance: float | None, variables: Mapping[str, Any]) -> di
 
 
 def shortest_distance(tree: Mapping[str, Any], file: str) -> float | None:
-    """Shortest distance between atoms of the training data, angstrom, from either of its homes; None if not known."""
-    for prefix, home in (("/@variables", tree.get("@variables") or {}), ("", tree)):
-        if home.get(DISTANCE) is not None:
-            distance = _distance(home[DISTANCE], f"{file}: {prefix}/{DISTANCE}")
+    """Shortest distance between atoms of the training data, angstrom, from either of two entries; None if not known."""
+    for prefix, entry in (("/@variables", tree.get("@variables") or {}), ("", tree)):
+        if entry.get(DISTANCE) is not None:
+            distance = _distance(entry[DISTANCE], f"{file}: {prefix}/{DISTANCE}")
             return None if distance in UNKNOWN else distance
     return None
 

@@ -81,7 +81,7 @@ class _Machine:
         self.stack.append(function)
 
     def stack_name(self) -> None:
-        """A name whose two parts stand on the stack (protocol 4)."""
+        """A name whose two parts are on the stack (protocol 4)."""
         module, attribute = self.pop(2)
         if not isinstance(module, str) or not isinstance(attribute, str):
             self.fail("the name of a function", "something else")

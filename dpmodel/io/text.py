@@ -29,7 +29,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
-    """Write ``tree`` as JSON; ``name`` stands in error messages."""
+    """Write ``tree`` as JSON; ``name`` is that of error messages."""
     file.write(json.dumps(_encode(tree, name)).encode())
 
 
@@ -44,7 +44,7 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def write_yaml(file: BinaryIO, tree: dict[str, Any], name: str) -> None:
-    """Write ``tree`` as YAML; ``name`` stands in error messages."""
+    """Write ``tree`` as YAML; ``name`` is that of error messages."""
     try:
         yaml.dump(
             _encode(tree, name), file, _Dumper, default_flow_style=None, sort_keys=False, width=120, encoding="utf-8"
@@ -85,7 +85,7 @@ def _array(text: dict[str, Any], where: str) -> np.ndarray:
                         f"found '@class': {text.get('@class')!r}, 'dtype': {text.get('dtype')!r}")  # fmt: skip
     numbers, dtype = text.get("value"), _DTYPES[text["dtype"]]
     try:
-        with np.errstate(over="ignore"):  # infinite numbers are told of where the model is read
+        with np.errstate(over="ignore"):  # whoever reads the model refuses infinite numbers
             array = np.asarray(numbers, dtype=dtype)
         exact = np.asarray(numbers).dtype.kind in "iuf" if dtype.kind == "f" else array.tolist() == numbers
         if array.size == 0:

@@ -1,4 +1,4 @@
-"""Walking the dictionary of a model file: which leaves are arrays is a matter of where they stand."""
+"""Walking the dictionary of a model file: which leaves are arrays follows from their keys."""
 
 import json
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Statistics kept between runs, in deepmd-kit's layout: an HDF5 file or a folder (specification/training.md 7.3).
 
-Beside them stands what they were made from, which deepmd-kit does not keep: those of other data are noticed.
+Beside them is a record of what they were made from, which deepmd-kit does not keep: those of other data are noticed.
 """
 
 import hashlib

@@ -35,16 +35,16 @@ def _decay(settings: ExpSchedule | CosineSchedule | WSDSchedule, n_steps: int, l
 
 
 def _exponential(s: ExpSchedule, length: int) -> Schedule:
-    stair, rate = s.decay_steps, s.decay_rate
-    if rate is None and stair >= length:
-        stair = 100 if length // 10 > 100 else length // 100 + 1
+    width, rate = s.decay_steps, s.decay_rate
+    if rate is None and width >= length:
+        width = 100 if length // 10 > 100 else length // 100 + 1
     if rate is None:
-        rate = exp(log(max(s.final, SMALLEST) / s.start_lr) * stair / length) if length else 1.0
+        rate = exp(log(max(s.final, SMALLEST) / s.start_lr) * width / length) if length else 1.0
     factor = rate
 
     def at(step: int) -> float:
-        stairs = step / stair if s.smooth else step // stair
-        return max(s.start_lr * factor**stairs, s.final)
+        drops = step / width if s.smooth else step // width
+        return max(s.start_lr * factor**drops, s.final)
 
     return at
 

@@ -106,7 +106,7 @@ class MultiModel(Settings):
 class MultiScript(CommonScript):
     """The input file of multi-task training."""
 
-    foreign: ClassVar = {**CommonScript.foreign, "loss": "stands in loss_dict.NAME where there are several tasks"}
+    foreign: ClassVar = {**CommonScript.foreign, "loss": "belongs in loss_dict.NAME where there are several tasks"}
 
     model: MultiModel = setting(..., "The models.")
     loss_dict: dict[str, LossSettings] = setting({}, "The loss of each task.")

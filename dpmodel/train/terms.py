@@ -1,7 +1,7 @@
 """The terms of all losses, a row each (specification/training.md 2, heads_training.md 1-3).
 
 Settings, the labels that are read, checks, columns of the learning curve and the settings' page follow from the tables
-at the end; shapes of labels stand in ``dpmodel.data.labels``.
+at the end; shapes of labels are in ``dpmodel.data.labels``.
 
 Every term is a sum over frames, atoms or components divided by how many there are in the whole batch.  The divisors
 come with the labels, so that a batch may be spread over processes: losses and gradients then add up.

@@ -130,8 +130,8 @@ class Validation:
     def _write(self, step: int, numbers: Mapping[str, Mapping[str, float]], best: bool) -> None:
         """One line of errors, in milli-electronvolts for energies."""
         columns = [(m, x) for m in self._shown for x in ("MAE", "RMSE")]
-        texts = [f"{m.token}_{x}{f'_{m.task}' if self._multi else ''}" for m, x in columns]
-        heads = [f"{text}({m.unit})" if m.unit else text for text, (m, _) in zip(texts, columns, strict=True)]
+        names = [f"{m.token}_{x}{f'_{m.task}' if self._multi else ''}" for m, x in columns]
+        heads = [f"{name}({m.unit})" if m.unit else name for name, (m, _) in zip(names, columns, strict=True)]
         widths = [max(18, len(head)) for head in heads]
         values = [numbers[m.task].get(_key(m._replace(measure=x)), float("nan")) * m.scale for m, x in columns]
         cells = [f"{value:<{width}.5g}" for value, width in zip(values, widths, strict=True)]

@@ -166,7 +166,7 @@ def test_a_changed_number_is_noticed(tmp_path):
 
 
 UNWRITABLE = [
-    ({"a": np.zeros(2)}, r"/a: expected text.*found an array of shape \(2,\); arrays stand below a key '@variables'"),
+    ({"a": np.zeros(2)}, r"/a: expected text.*found an array of shape \(2,\); arrays belong below a key '@variables'"),
     ({"@variables": {"a": "text"}}, "/@variables/a: expected an array, found 'text'"),
     ({"@variables": {"a": np.zeros(2, complex)}}, "/@variables/a: expected one of the dtypes .*, found complex128"),
     ({"@variables": {"a": np.asarray([None])}}, "found object"),

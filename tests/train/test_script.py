@@ -264,10 +264,10 @@ def test_levels_of_sharing() -> None:
     [
         (
             {"training_data": {"systems": "a"}},
-            r"^training.training_data stands in data_dict.NAME where there are several",
+            r"^training.training_data belongs in data_dict.NAME where there are several",
         ),
-        ({"stat_file": "a"}, r"^training.stat_file stands in data_dict.NAME"),
-        ({"numb_epoch": 3}, r"^training.numb_epoch stands in num_epoch_dict"),
+        ({"stat_file": "a"}, r"^training.stat_file belongs in data_dict.NAME"),
+        ({"numb_epoch": 3}, r"^training.numb_epoch belongs in num_epoch_dict"),
     ],
 )
 def test_places_of_single_task_training(section: dict[str, Any], message: str) -> None:
@@ -276,7 +276,7 @@ def test_places_of_single_task_training(section: dict[str, Any], message: str) -
 
 
 def test_loss_beside_several_tasks() -> None:
-    with pytest.raises(SettingError, match=r"^loss stands in loss_dict.NAME where there are several tasks$"):
+    with pytest.raises(SettingError, match=r"^loss belongs in loss_dict.NAME where there are several tasks$"):
         read_script(multi() | {"loss": {}})
 
 

@@ -52,8 +52,8 @@ class _Style:
         self._callbacks = {VECTOR: void(self._compute), SCALAR: real(self._scalar), DESTROY: void(self._destroyed)}
         self._table = copied(first, {old[name]: address_of(back) for name, back in self._callbacks.items()})
         self._creator = ctypes.CFUNCTYPE(OBJECT, OBJECT, INT, WORDS)(self._create)
-        texts = (text.encode() for text in ("compute", HEAT_FLUX, "the heat flux of DPA-2 models", STYLE))
-        self._offer = Plugin(None, *texts, address_of(self._creator), ctypes.CDLL(None)._handle)
+        names = (name.encode() for name in ("compute", HEAT_FLUX, "the heat flux of DPA-2 models", STYLE))
+        self._offer = Plugin(None, *names, address_of(self._creator), ctypes.CDLL(None)._handle)
 
     def register(self, lmp: Any, host: Any) -> None:
         """Let all commands of ``lmp`` have the compute, whose numbers are ``host.heat_flux()``."""

@@ -321,7 +321,7 @@ class Pair:
         return domain(now, self._topology, self.cutoff, self.comm)
 
     def _check_list(self, now: Atoms, n_local: int, center: Array, end: Array) -> None:
-        """LAMMPS leaves out pairs that are bonded or excluded, which no many-body potential could bear."""
+        """LAMMPS leaves out pairs that are bonded or excluded, but a many-body potential needs them all."""
         x, is_ours, cutoff = now.x, self.type_of[0][now.types] >= 0, self.cutoff
         every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, is_ours)
         local = every.center < n_local

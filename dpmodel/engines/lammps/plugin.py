@@ -74,7 +74,7 @@ class PairStyle(Protocol):
 
 
 class PairObject:
-    """The object that LAMMPS has of a pair style, and what can be told to it."""
+    """LAMMPS' object of a pair style, and its methods."""
 
     def __init__(self, functions: dict[str, Callable[..., Any]], address: int) -> None:
         self._functions, self.address = functions, address
@@ -131,8 +131,8 @@ class _Library:
         self._callbacks = {name: _callback(self._called(name), *rest) for name, rest in REPLACED.items()}
         self._table = copied(first, {old[name]: address_of(back) for name, back in self._callbacks.items()})
         self._creator = ctypes.CFUNCTYPE(OBJECT, OBJECT)(self._create)
-        texts = (text.encode() for text in ("pair", STYLE, "DPA-2 models", STYLE))
-        self._plugin = Plugin(None, *texts, address_of(self._creator), ctypes.CDLL(None)._handle)
+        names = (name.encode() for name in ("pair", STYLE, "DPA-2 models", STYLE))
+        self._plugin = Plugin(None, *names, address_of(self._creator), ctypes.CDLL(None)._handle)
 
     def register(self, lmp: Any, maker: Any) -> None:
         """Let all commands of ``lmp`` have ``pair_style dpmodel``, whose objects ``maker.make_pair`` makes."""
@@ -154,7 +154,7 @@ class _Library:
         return address
 
     def _called(self, name: str) -> Callable[..., Any]:
-        """The function that stands for the virtual function ``name``."""
+        """The function that LAMMPS calls for the virtual function ``name``."""
 
         def destroy(address: int) -> None:
             style = self.styles.pop(address, None)

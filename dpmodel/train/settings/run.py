@@ -109,8 +109,8 @@ class MultiTraining(CommonTraining):
     """Training of several models that share parts."""
 
     foreign: ClassVar = {
-        **dict.fromkeys(TaskData.model_fields, "stands in data_dict.NAME where there are several tasks"),
-        "numb_epoch": "stands in num_epoch_dict where there are several tasks",
+        **dict.fromkeys(TaskData.model_fields, "belongs in data_dict.NAME where there are several tasks"),
+        "numb_epoch": "belongs in num_epoch_dict where there are several tasks",
     }
 
     data_dict: Annotated[dict[str, TaskData], Field(min_length=1)] = setting(..., "The data of each task.")

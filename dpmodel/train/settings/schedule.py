@@ -46,14 +46,14 @@ class CommonSchedule(Settings):
 
 
 class ExpSchedule(CommonSchedule):
-    """Exponential decay in stairs."""
+    """Exponential decay, in a staircase or smooth."""
 
     type: Literal["exp"] = setting("exp", "How the learning rate falls.")
-    decay_steps: Count = setting(5000, "Steps between two stairs.", unit="steps")
+    decay_steps: Count = setting(5000, "Steps between two drops of the staircase.", unit="steps")
     decay_rate: float | None = setting(
-        None, "Factor of a stair; chosen so that the last step has stop_lr if null.", gt=0, le=1
+        None, "Factor of each drop; chosen so that the last step has stop_lr if null.", gt=0, le=1
     )
-    smooth: bool = setting(False, "Decay at every step instead of in stairs.")
+    smooth: bool = setting(False, "Decay at every step instead of in a staircase.")
 
 
 class CosineSchedule(CommonSchedule):
