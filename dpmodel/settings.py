@@ -87,6 +87,7 @@ class Settings(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
+        defer_build=True,
         json_schema_extra={"patternProperties": {"^_": {}}},
     )
 
