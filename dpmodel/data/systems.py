@@ -192,7 +192,7 @@ class System:
             )
         if self.unnamed:
             meant = ", ".join(f"{t} for {name}" for t, name in enumerate(names))
-            warnings.warn(f"{UNNAMED}: the numbers in {MARK} are those of the model, {meant}", stacklevel=3)
+            warnings.warn(f"{UNNAMED}: the numbers of types are those of the model, {meant}", stacklevel=3)
         type_map = wanted or names
         missing = [name for name in names if name not in type_map]
         if missing:
@@ -260,7 +260,7 @@ class System:
                 f"{self.path}/{MARK}: should hold zeros only, since real_atom_types.npy has the types;"
                 f" atom {int(self._types.argmax())} has {self._types.max()}"
             )
-        if any(mixed) and self.unnamed:
+        if any(mixed) and self.unnamed and self._wants is None:
             raise FileError(f"{self.path}/type_map.raw: there is no such file, but real_atom_types.npy refers to it")
         return any(mixed)
 
@@ -274,7 +274,7 @@ class System:
         if len(bad):
             raise FileError(
                 f"{s.path}/real_atom_types.npy: frame {k}, atom {bad[0]}: type {types[bad[0]]:g} is not in"
-                f" -1 ... {n - 1} (type_map.raw has {n} names; -1 is a virtual atom)"
+                f" -1 ... {n - 1} (of {n} names; -1 is a virtual atom)"
             )
         return np.append(self._table, -1)[types.astype(np.int64)]
 

@@ -16,6 +16,31 @@ from dpmodel.xp import Array
 IN_MEMORY = 2**30  # bytes that a process holds of all arrays together; rows of others are read when they are asked for
 
 
+class OpenedFile:
+    """The file ``path`` as it was when this was made; ``where`` in messages.  Raises FileError once it has changed."""
+
+    def __init__(self, path: str, where: str = "") -> None:
+        self.path, self._where = path, where or path
+        self._state = self._look()
+        self.size = self._state[0]
+
+    def _look(self) -> tuple[int, int]:
+        status = os.stat(self.path)
+        return status.st_size, status.st_mtime_ns
+
+    def read(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset`` on."""
+        if offset + count > self.size:
+            raise FileError(f"{self._where}: the file ends before byte {offset + count}: it was cut")
+        if os.path.exists(self.path) and self._look() == self._state:
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                data = file.read(count)
+            if len(data) == count:
+                return data
+        raise FileError(f"{self._where}: the file has changed since it was opened; start again with data that stay")
+
+
 class StoredArray:
     """An array in the file ``path`` from byte ``offset`` on, or ``values`` that were read; ``where`` in messages.
 
@@ -30,9 +55,8 @@ class StoredArray:
     ) -> None:
         self.where, self.shape, self.dtype = where, shape, np.dtype(dtype)
         self.size = int(np.prod(shape, dtype=object))
-        self._path, self._offset, self._values = path, offset, values
-        self._state = self._look()
-        if values is None and offset + self.size * self.dtype.itemsize > self._state[0]:
+        self._file, self._offset, self._values = OpenedFile(path, where), offset, values
+        if values is None and offset + self.size * self.dtype.itemsize > self._file.size:
             raise FileError(f"{where}: shape {shape} of {self.dtype} needs more bytes than the file has")
 
     def row(self, i: int, n: int) -> Array:
@@ -58,18 +82,9 @@ class StoredArray:
     def _release(cls, size: int) -> None:
         cls._held -= size
 
-    def _look(self) -> tuple[int, int]:
-        status = os.stat(self._path)
-        return status.st_size, status.st_mtime_ns
-
     def _read(self, start: int, count: int) -> Array:
-        if os.path.exists(self._path) and self._look() == self._state:
-            with open(self._path, "rb") as file:
-                file.seek(self._offset + start * self.dtype.itemsize)
-                data = file.read(count * self.dtype.itemsize)
-            if len(data) == count * self.dtype.itemsize:
-                return np.frombuffer(data, self.dtype)
-        raise FileError(f"{self.where}: the file has changed since it was opened; start again with data that stay")
+        step = self.dtype.itemsize
+        return np.frombuffer(self._file.read(self._offset + start * step, count * step), self.dtype)
 
 
 def open_npy(path: str) -> StoredArray:

@@ -1,5 +1,6 @@
 """deepmd-kit's LMDB files: frames of any number of atoms become systems of mixed types."""
 
+import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,9 @@ def test_a_single_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frames", "meta", "message"),
     [
-        (None, {}, "expected a record __metadata__ as deepmd-kit writes it, found none"),
-        ([frame(3, 0)], {"nframes": 2}, "expected a record 000000000001"),
+        (None, {}, "expected a record __metadata__ as deepmd-kit writes it, found none at all"),
+        ([frame(3, 0)], {"nframes": 2}, "expected 2 frames, found 1"),
+        ([frame(3, 0)], {"nframes": 10**15, "frame_idx_fmt": "0999999999d"}, "expected 10{15} frames, found 1"),
         ([frame(3, 0)], {"nframes": "many"}, "cannot be read as an LMDB file of deepmd-kit"),
         ([{"coords": np.ones(9)}], {}, "record 000000000000: expected atom_types, found none"),
     ],
@@ -103,7 +105,49 @@ def test_without_names(tmp_path: Path) -> None:
         System(path.replace("#0", "#7"))
 
 
+def many(folder: Path) -> Path:
+    """Some hundred pages: values of their own pages, and a tree of two levels."""
+    return write(folder / "x.lmdb", [frame(3 + i % 2 * 40, i) for i in range(150)])
+
+
 def test_bytes_that_are_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.lmdb").write_bytes(bytes(8192))
-    with pytest.raises(FileError, match=r"x\.lmdb: cannot be read as an LMDB file of deepmd-kit"):
+    with pytest.raises(FileError, match=r"x\.lmdb: expected an LMDB file \(version 1\), found something else"):
         find_systems(str(tmp_path / "x.lmdb"))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.01, 0.1, 0.5, 0.9])
+def test_files_that_were_cut(part: float, tmp_path: Path) -> None:
+    """LMDB's own library would end the process."""
+    data = (many(tmp_path) / "data.mdb").read_bytes()
+    (tmp_path / "cut.lmdb").write_bytes(data[: int(part * len(data)) // 4096 * 4096])
+    with pytest.raises(FileError, match=r"cut\.lmdb: .*it was cut"):
+        find_systems(str(tmp_path / "cut.lmdb"))
+
+
+def test_bytes_changed_anywhere(tmp_path: Path) -> None:
+    """A FileError that names the file, or frames that can be read."""
+    data, dice, failures = (many(tmp_path) / "data.mdb").read_bytes(), random.Random(1), list[bool]()
+    for k in range(60):
+        damaged = bytearray(data)
+        page = 4096 * dice.randrange(len(data) // 4096)
+        for _ in range(4):
+            at = page + dice.randrange(dice.choice([24, 200, 4096]))
+            damaged[at : at + 4] = dice.choice([bytes(4), b"\xff" * 4, dice.randbytes(4)])
+        path = tmp_path / f"{k}.lmdb"
+        path.write_bytes(damaged)
+        try:
+            for name in find_systems(str(path)):
+                assert all(np.isfinite(one.structure.positions).all() for one in System(name))
+        except FileError as error:
+            failures.append(str(error).startswith(str(path)))
+    assert 5 < len(failures) < 60
+    assert all(failures)
+
+
+def test_a_file_that_is_cut_while_it_is_used(tmp_path: Path) -> None:
+    path = many(tmp_path) / "data.mdb"
+    system = System(find_systems(str(path.parent))[0])
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(FileError, match="has changed since it was opened"):
+        system.frame(70)
