@@ -139,9 +139,22 @@ def _tell_end(run: Training, console: Console, finished: bool) -> None:
             console.print(
                 f"ended at step {run.step} of {run.n_steps}: validation has not improved for validating.patience"
             )
+        _tell_offsets(run, console)
         best = run.written.get("best.ckpt", run.written["checkpoint"])
         console.print(f"next: dpmodel test {best} -s DATA", markup=False, soft_wrap=True)
         console.print(f"or: dpmodel convert {best} model.dp", markup=False, soft_wrap=True)
+
+
+def _tell_offsets(run: Training, console: Console) -> None:
+    """A warning of a constant that is left in the energies, and how to get rid of it."""
+    for task, shift in run.learner.offsets().items():
+        if shift and not run.script.training.change_bias_after_training:
+            energies = f"energies of {escape(task)}" if run.script.multi else "energies"
+            console.print(
+                f"[yellow]warning:[/] {energies} are off by {shift:+.2g} eV per atom, most of it a constant, which "
+                "'change_bias_after_training' in the section 'training' takes out, and so does 'dpmodel change-bias'",
+                soft_wrap=True,
+            )
 
 
 def _with_bar(run: Training, console: Console) -> bool:

@@ -51,8 +51,8 @@ class Database:
 
     def _record(self, key: bytes) -> dict[str, Any]:
         if key not in self._values:
-            found = f"{len(self._values)} others" if self._values else "none at all"
-            raise FileError(f"{self.path}: expected a record {key.decode()} as deepmd-kit writes it, found {found}")
+            number = f"{len(self._values)} others" if self._values else "none at all"
+            raise FileError(f"{self.path}: expected a record {key.decode()} as deepmd-kit writes it, found {number}")
         return dict(self._unpack(self._file.read(*self._values[key]), strict_map_key=False))
 
     def _frame(self, key: bytes) -> dict[str, Array]:

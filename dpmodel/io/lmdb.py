@@ -48,22 +48,22 @@ class _Tree:
 
     def values(self) -> dict[bytes, Value]:
         """Keys and places of values: each page once, and no more bytes than the file has."""
-        pages, seen, found = [self.root] if self.root != NONE else [], set[int](), dict[bytes, Value]()
+        pages, seen, values = [self.root] if self.root != NONE else [], set[int](), dict[bytes, Value]()
         while pages:
             self._expect((number := pages.pop()) not in seen, f"page {number} comes twice")
             seen.add(number)
             page = self.file.read(number * self.size, self.size)
             kind, end = HEADER.unpack_from(page)
             self._expect(kind in (BRANCH, LEAF), f"page {number} is none of the tree")
-            places = (at for (at,) in struct.iter_unpack("<H", page[16 : end & ~1]))
-            entries = [(at + 8, *ENTRY.unpack_from(page, at)) for at in places]
+            starts = (at for (at,) in struct.iter_unpack("<H", page[16 : end & ~1]))
+            entries = [(at + 8, *ENTRY.unpack_from(page, at)) for at in starts]
             self._expect(sum(8 + n_key for *_, n_key in entries) <= self.size, f"page {number} is too full")
             if kind == BRANCH:
                 pages += [low | high << 32 for _, low, high, _ in entries]
             else:
-                found |= {page[at : at + n]: self._value(page, number, at + n, *rest) for at, *rest, n in entries}
-        self._expect(sum(value.length for value in found.values()) <= self.file.size, "it was cut, or values overlap")
-        return found
+                values |= {page[at : at + n]: self._value(page, number, at + n, *rest) for at, *rest, n in entries}
+        self._expect(sum(value.length for value in values.values()) <= self.file.size, "it was cut, or values overlap")
+        return values
 
     def _value(self, page: bytes, number: int, at: int, length: int, flags: int) -> Value:
         offset = number * self.size + at

@@ -18,10 +18,12 @@ from dpmodel.io.node import describe
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
 from dpmodel.module import state
 from dpmodel.train.moments import moments
+from dpmodel.train.same_data import Summary, expect_summary
 from dpmodel.train.script import SINGLE
 
 OURS = "dpmodel"  # the entry of the file that deepmd-kit does not look at
 SUFFIX = ".pt"
+PARTS = "optimizer", "ema", "best", "data"  # beside models and step, in the order of ``Checkpoint``
 
 Arrays = dict[str, np.ndarray]
 
@@ -35,6 +37,7 @@ class Checkpoint:
     optimizer: Arrays = field(default_factory=dict)
     ema: Arrays = field(default_factory=dict)
     best: dict[str, Arrays] = field(default_factory=dict)  # "error" and "step" of the best by the prefix of their files
+    data: dict[str, Summary] = field(default_factory=dict)  # training data by task
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -48,7 +51,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         states |= {key.replace("model.Default.", f"model.{name}.", 1): value for key, value in tensors.items()}
     script = params[SINGLE] if names == [SINGLE] else {"model_dict": params}
     states["_extra_state"] = {"model_params": script, "train_infos": {"lr": 0.0, "step": checkpoint.step - 1}}
-    ours = {"step": checkpoint.step, "optimizer": checkpoint.optimizer, "ema": checkpoint.ema, "best": checkpoint.best}
+    ours = {"step": checkpoint.step} | {part: getattr(checkpoint, part) for part in PARTS}
     write_checkpoint(path, {"model": states, OURS: ours})
 
 
@@ -66,8 +69,9 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(ours, dict):
         return Checkpoint(models, step, moments(saved.get("optimizer"), tensors, models, name))
     with damaged(name, "a checkpoint"):
-        memory = (dict(ours.get(part, {})) for part in ("optimizer", "ema", "best"))
-        checkpoint = Checkpoint(models, int(ours["step"]), *memory)
+        checkpoint = Checkpoint(models, int(ours["step"]), *(dict(ours.get(part, {})) for part in PARTS))
+        for data in checkpoint.data.values():
+            expect_summary(data)
     _expect_shapes(checkpoint, name)
     return checkpoint
 

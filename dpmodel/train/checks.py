@@ -9,9 +9,10 @@ from dpmodel.errors import SettingError
 from dpmodel.io.files import expect_folder, expect_free
 from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics_of, no_neighbors
 from dpmodel.train.batches import Batches
+from dpmodel.train.same_data import Summary, difference
 from dpmodel.train.script import Script, Task
 from dpmodel.train.settings.run import CommonTraining
-from dpmodel.train.start import Data
+from dpmodel.train.start import Data, sources
 
 NEAR = 1.0  # angstrom: far enough to find atoms at the same place
 
@@ -35,15 +36,28 @@ def expect_numbers(data: Mapping[str, Data]) -> None:
                 neighbor_statistics_of(source.system, int(i), [NEAR])
 
 
-def tell_doubts(data: Mapping[str, Data], neighbors: NeighborStatistics) -> None:
-    """Warn of units of the training data that cannot be."""
+def tell_doubts(data: Mapping[str, Data], neighbors: NeighborStatistics, *, briefly: bool = False) -> None:
+    """Warn of units of the training data that cannot be; ``briefly``: of some systems."""
     remarks = [no_neighbors(neighbors)]
-    for system in (source.system for d in data.values() for source in d.train.sources):
+    for system in (source.system for source in sources(data, briefly=briefly)):
         if {"energy", "force"} <= set(system.labels):
             odd = doubts(system.frame(i) for i in range(min(len(system), SAMPLE)))
             remarks += [f"{system.path}: {odd}"] if odd else []
     for remark in filter(None, remarks):
         warnings.warn(remark, UserWarning, stacklevel=2)
+
+
+def tell_changes(data: Mapping[str, Data], before: Mapping[str, Summary], path: str) -> None:
+    """Warn of training data that are not those ``before``, of the checkpoint at ``path``."""
+    for task in data.keys() & before.keys():
+        changes = difference(before[task], data[task].summary)
+        if changes:
+            warnings.warn(
+                f"{path} was trained on other data than there are now ({changes}), and goes on with these; to learn "
+                "from other data from the first step on: --init-model in the place of --restart",
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 def expect_labels(script: Script, data: Mapping[str, Data]) -> None:

@@ -1,6 +1,7 @@
 """One or several models on an engine, and one step of learning."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from dpmodel.model.model import Model
 from dpmodel.model.settings import CommonFittingSettings, ModelSettings
 from dpmodel.module import Rebuilder, arrays, state
 from dpmodel.train.loss import Batch, loss
+from dpmodel.train.offset import RECENT, offset
 from dpmodel.train.script import Link, Script
 from dpmodel.train.settings.optimizer import AdamWSettings
 from dpmodel.xp import Array, map_arrays, namespace
@@ -58,6 +60,7 @@ class Learner:
         self._losses = {name: self._program(self._loss_function, name) for name in models}
         self._norm, self._limit, self._add = engine.compile(norm), engine.compile(limited), engine.compile(added)
         self._waiting: Named = {}  # gradients that add up until the parameters move
+        self._errors = {name: deque[float](maxlen=RECENT) for name in models}  # mean ones of energies, eV per atom
 
     def step(self, task: str, batch: Batch, learning_rate: float, *, move: bool = True) -> dict[str, float]:
         """Learn from one batch, of which every process may have a part; the columns of the learning curve before it.
@@ -67,6 +70,7 @@ class Learner:
         """
         arguments = self._arguments(task, batch, learning_rate)
         gradients, total, reports = self._together(*self._gradients[task](*arguments))
+        self._errors[task] += [float(self.engine.numpy(reports[name])) for name in reports if name == "mean_e"]
         value = float(self.engine.numpy(total))
         factor = 0.5 / max(value, 1e-300) ** 0.5 if self.script.tasks[task].objective.root else 1.0
         if self._waiting or factor != 1.0:
@@ -86,6 +90,10 @@ class Learner:
     def evaluate(self, task: str, batch: Batch, learning_rate: float) -> dict[str, float]:
         """The columns of the learning curve for one batch."""
         return self._columns(task, *self._losses[task](*self._arguments(task, batch, learning_rate)))
+
+    def offsets(self) -> dict[str, float]:
+        """By task, the constant by which energies were off in the latest steps, eV per atom; 0 where it is none."""
+        return {task: offset(errors) for task, errors in self._errors.items()}
 
     def norm(self, values: Mapping[str, Array]) -> float:
         """Root of the sum of all squares of ``values``; not finite where that is too large."""

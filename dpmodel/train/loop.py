@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ from dpmodel.train.collate import collate
 from dpmodel.train.curve import Columns, Curve
 from dpmodel.train.learner import Learner
 from dpmodel.train.loss import Batch
+from dpmodel.train.same_data import Summary
 from dpmodel.train.schedule import schedule
 from dpmodel.train.script import SINGLE, MultiScript, Script
 from dpmodel.train.settings.run import TrainingSettings
@@ -227,7 +229,11 @@ class Training:
         """The run as it is now."""
         ema = self._average.state() if self._average else {}
         best = {v.prefix: v.state() for v in self.validations}
-        return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema, best)
+        return Checkpoint(self.models(), self.step, self.learner.optimizer.state(), ema, best, self._summaries)
+
+    @cached_property
+    def _summaries(self) -> dict[str, Summary]:
+        return {name: data.summary for name, data in self.data.items()}
 
     def _refitted(self, models: dict[str, ModelFile]) -> dict[str, ModelFile]:
         """``models`` with their output bias fitted to the training data once more."""

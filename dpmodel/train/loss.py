@@ -70,9 +70,9 @@ class Objective:
         own = dict.fromkeys((self.fitting.output, f"atom_{self.fitting.output}"), width)
         return own if self.fitting.type in ("dos", "property") else {}
 
-    def columns(self, term: Term) -> dict[str, str]:
-        """Names of the columns of a term, by measure."""
-        return {m: term.column.format(measure=m, kind=self.fitting.type) for m in self.settings.measures}
+    def column(self, term: Term, measure: str) -> str:
+        """The name of a column of a term."""
+        return term.column.format(measure=measure, kind=self.fitting.type)
 
     def prefactors(self, learning_rate: float, start_lr: float) -> dict[str, float]:
         """The prefactor of each active term while the learning rate is ``learning_rate``; ``start_lr`` is its peak."""
@@ -82,7 +82,7 @@ class Objective:
     def reported(self, total: float, errors: Mapping[str, float]) -> dict[str, float]:
         """Columns of the learning curve from the loss and ``errors``; NaN for terms without labels."""
         columns = {"rmse": total**0.5} if isinstance(self.settings, EnergyLoss) else {}
-        for name in (name for term in self.settings.active for name in self.columns(term).values()):
+        for name in (self.column(term, m) for term in self.settings.active for m in self.settings.measures):
             value = float(errors.get(name, float("nan")))
             columns[name] = value**0.5 if name.startswith("rmse") else value
         return columns
@@ -109,8 +109,7 @@ def loss(
         result = term.compare(c)
         if result is not None:
             total = total + weights[term.name] * result.value
-            columns = objective.columns(term)
-            errors |= {columns.get(measure, term.column): x for measure, x in result.errors.items()}
+            errors |= {objective.column(term, measure): x for measure, x in result.errors.items()}
     return total, errors
 
 

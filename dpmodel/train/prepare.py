@@ -10,7 +10,7 @@ from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.train.checkpoint import Checkpoint, latest, matching, read
-from dpmodel.train.checks import expect_labels, expect_numbers, expect_places, expect_widths, tell_doubts
+from dpmodel.train.checks import expect_labels, expect_numbers, expect_places, expect_widths, tell_changes, tell_doubts
 from dpmodel.train.finetune import adapted, adopted, choose, trainable
 from dpmodel.train.loop import Training
 from dpmodel.train.script import Script
@@ -85,6 +85,8 @@ def prepare(
     for name, d in data.items():
         frames = sum(len(source.frames) for source in d.train.sources)
         tell(f"{name}: {frames} frames of {d.systems} systems, {d.train.epoch} batches to see all of them")
+    if origin.restart is None and (origin.init_model is not None or not origin.count_neighbors):
+        tell_doubts(data, count_neighbors(data, script, briefly=True), briefly=True)
     if origin.restart is not None or origin.init_model is not None:
         return _read(script, data, engine, processes, origin, tell)
     pretrained = _Pretrained(script, origin) if origin.finetune is not None else None
@@ -117,6 +119,7 @@ def _read(
     models = loaded_models(script, checkpoint.models, path)
     if origin.restart is None:
         return Training(script, data, Checkpoint(models), engine, processes)
+    tell_changes(data, checkpoint.data, path)
     optimizer = checkpoint.optimizer if script.tasks.keys() <= checkpoint.models.keys() else {}
     if not optimizer:
         tell(f"{file} has no state of Adam for this run: the optimizer starts anew at step {checkpoint.step}")

@@ -19,11 +19,14 @@ from dpmodel.settings import by_path
 from dpmodel.statistics.cache import kept_statistics
 from dpmodel.statistics.environment import Moments, Statistics, add, scaled, statistics, with_statistics
 from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics_of, resolve_auto_nsel, too_few
-from dpmodel.train.batches import Batches, open_batches
+from dpmodel.train.batches import Batches, Source, open_batches
 from dpmodel.train.checkpoint import matching
+from dpmodel.train.same_data import Summary, summary
 from dpmodel.train.script import SINGLE, MultiScript, Script, Task
 from dpmodel.train.settings.data import DataSettings
 from dpmodel.train.settings.run import one_seed
+
+SOME = 50  # systems of a brief look
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Data:
     @property
     def systems(self) -> int:
         return len(self.train.sources)
+
+    @property
+    def summary(self) -> Summary:
+        """The training data in a checkpoint."""
+        return summary([source.system for source in self.train.sources])
 
 
 def open_data(script: Script, processes: int = 1) -> dict[str, Data]:
@@ -61,11 +69,17 @@ def _batches(script: Script, task: Task, settings: DataSettings, kind: str, proc
     )
 
 
-def count_neighbors(data: Mapping[str, Data], script: Script) -> NeighborStatistics:
-    """Neighbors in the training data of all tasks, within all cutoffs."""
+def sources(data: Mapping[str, Data], *, briefly: bool = False) -> list[Source]:
+    """The training systems of all tasks; ``briefly``: some of them, from everywhere."""
+    every = [source for task in data.values() for source in task.train.sources]
+    return every[:: len(every) // SOME + 1] if briefly else every
+
+
+def count_neighbors(data: Mapping[str, Data], script: Script, *, briefly: bool = False) -> NeighborStatistics:
+    """Neighbors in the training data, within all cutoffs; ``briefly``: in the first frame of some systems."""
     cutoffs = sorted({c for task in script.tasks.values() for c, _, _ in task.model.descriptor.selections})
-    sources = [source for task in data.values() for source in task.train.sources]
-    every = (neighbor_statistics_of(source.system, int(i), cutoffs) for source in sources for i in source.frames)
+    n, systems = 1 if briefly else None, sources(data, briefly=briefly)
+    every = (neighbor_statistics_of(source.system, int(i), cutoffs) for source in systems for i in source.frames[:n])
     return reduce(or_, every)
 
 

@@ -58,7 +58,7 @@ class Comparison(NamedTuple):
 class Result(NamedTuple):
     """The contribution to the loss before its prefactor, and the errors that are shown.
 
-    ``errors``: by measure, sums over the batch as well; of "rmse" the mean square.
+    ``errors``: by measure, sums over the batch as well; of "rmse" the mean square, "mean" has a sign and no column.
     """
 
     value: Array
@@ -134,7 +134,9 @@ def _energy(c: Comparison) -> Result | None:
         return None
     if c.settings.enable_atom_ener_coeff and coefficients is not None:
         energy = frame_sum((c.atomic * coefficients)[:, None], c.graph.members)[:, 0]
-    return _per_frame(c, energy - label, c.settings.deltas[0], c.sizes, 1)
+    result = _per_frame(c, energy - label, c.settings.deltas[0], c.sizes, 1)
+    mean = namespace(energy).sum((energy - label) / c.sizes) / c.labels.n_frames
+    return result._replace(errors=result.errors | {"mean": mean})
 
 
 def _virial(c: Comparison) -> Result | None:

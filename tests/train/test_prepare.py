@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,19 @@ from typer.testing import CliRunner, Result
 
 from dpmodel.backend import backend
 from dpmodel.cli.app import app
+from dpmodel.data.systems import System
+from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import FileError, SettingError
+from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
-from dpmodel.train.checkpoint import read, write
+from dpmodel.train.checkpoint import Checkpoint, read, write
 from dpmodel.train.loop import Training
 from dpmodel.train.prepare import StartFrom, prepare
 from dpmodel.train.script import load_script, read_script
+from dpmodel.train.start import draw, model_file
 from small_water import MODEL, script, write_system
+
+MODEL_SETTINGS = ModelSettings.read(MODEL, "model")
 
 
 @pytest.fixture
@@ -297,6 +305,72 @@ def test_errors_of_labels_that_there_are_not_are_not_shown(folder: Path) -> None
     assert ("rmse_e" in line, "rmse_v" in line, "nan" in line) == (True, False, False)
 
 
+def rewrite(folder: Path, change: str) -> None:
+    """Change the training data."""
+    force = folder / "train/set.000/force.npy"
+    if change == "more":
+        write_system(folder / "long", 5)
+        shutil.rmtree(folder / "train")
+        (folder / "long").rename(folder / "train")
+    elif change == "numbers":
+        np.save(force, 1.01 * np.load(force))
+    elif change == "new":
+        write_system(folder / "train/below", 3)
+
+
+CHANGES = {
+    "more": "train has 5 frames, it had 4",
+    "numbers": "the numbers in train are others",
+    "new": "2 systems, there were 1, train/below is new",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_goes_on_with_other_data(folder: Path, change: str) -> None:
+    """The user hears what has changed, and what to do if that was not meant."""
+    ready(given(numb_steps=3)).run()
+    rewrite(folder, change)
+    with pytest.warns(UserWarning, match=r"model.ckpt.pt was trained on other data") as told:
+        ready(given(), restart=Path("model.ckpt"))
+    (text,) = [str(warning.message) for warning in told]
+    assert f"({CHANGES[change]})" in text
+    assert "--init-model in the place of --restart" in text
+
+
+def test_data_may_move(folder: Path) -> None:
+    """Nor does it matter which labels the loss reads."""
+    ready(given(numb_steps=3)).run()
+    (folder / "train").rename(folder / "elsewhere")
+    data = script(folder / "elsewhere", loss={"start_pref_f": 0, "limit_pref_f": 0})
+    assert ready(data, restart=Path("model.ckpt")).step == 3
+
+
+def test_a_list_of_data_that_is_damaged(folder: Path) -> None:
+    run = ready(given())
+    write("bad.pt", replace(run.checkpoint(), data={"Default": {"path": ["a"], "frames": [1, 2]}}))
+    with pytest.raises(FileError, match=r"^bad.pt: cannot be read as a checkpoint: the summary of the training data"):
+        ready(given(), restart=Path("bad.pt"))
+
+
+# --- what is left in the end ---
+
+
+@pytest.mark.parametrize(
+    ("shift", "refit", "shown"), [(0.5, False, "off by +0.5 eV per atom"), (0.5, True, ""), (0.0, False, "")]
+)
+def test_a_constant_in_the_energies(folder: Path, shift: float, refit: bool, shown: str) -> None:
+    """Too few and too short steps to get rid of it; the least squares in the end do."""
+    run = ready(given(numb_steps=1))
+    file = with_fitted_bias(run.models()["Default"], System("train"), backend("numpy").engine())
+    moved = replace(file, model=replace(file.model, out_bias=file.model.out_bias + shift))
+    write("shifted.pt", Checkpoint({"Default": moved}))
+    data = given(change_bias_after_training=refit) | {"learning_rate": {"start_lr": 1e-9, "stop_lr": 1e-10}}
+    result = command("--init-model", "shifted.pt", data=data)
+    assert result.exit_code == 0, result.output
+    assert shown in result.output
+    assert ("eV per atom" in result.output) == ("change_bias_after_training" in result.output) == bool(shown)
+
+
 # --- units ---
 
 
@@ -317,6 +391,8 @@ def test_units_that_cannot_be(folder: Path, name: str, factor: float, message: s
         if path.stem in (name, "box" if name == "coord" else name):
             frames = frames * factor
         np.save(folder / "train" / path.relative_to(folder / "long"), frames)
-    with pytest.warns(UserWarning, match="energies|neighbor") as told:
-        ready(given())
-    assert any(re.search(message, str(warning.message)) for warning in told)
+    write("other.pt", Checkpoint({"Default": model_file(draw(MODEL_SETTINGS, 1), MODEL_SETTINGS, None)}))
+    for origin in ({}, {"count_neighbors": False}, {"init_model": Path("other.pt")}):
+        with pytest.warns(UserWarning, match="energies|neighbor") as told:
+            ready(given(), **origin)
+        assert any(re.search(message, str(warning.message)) for warning in told)
