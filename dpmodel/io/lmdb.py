@@ -1,4 +1,4 @@
-"""LMDB files, read only: where the value of each key lies (the pages of LMDB 0.9; all numbers are little-endian).
+"""LMDB files, read only: the place of the value of each key (the pages of LMDB 0.9; all numbers are little-endian).
 
 LMDB's own library maps the file into memory and trusts it: where pages are missing or damaged, the process dies.
 """
@@ -20,7 +20,7 @@ SIZES = [2**k for k in range(9, 17)]  # of a page
 
 
 class Value(NamedTuple):
-    """Where a value is."""
+    """The place of a value, in bytes."""
 
     offset: int
     length: int
