@@ -23,10 +23,11 @@ from rich.console import Console
 
 from dpmodel.backend import backend as find_backend
 from dpmodel.cli.accuracy import evaluate_systems, total
+from dpmodel.io.deepmd import SINGLE
 from dpmodel.potential import Potential
 from dpmodel.train.curve import read_curve
 from dpmodel.train.prepare import prepare
-from dpmodel.train.script import SINGLE, read_script
+from dpmodel.train.script import read_script
 
 
 def main(

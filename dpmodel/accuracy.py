@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from dpmodel.model.settings import ModelSettings
 from dpmodel.prediction import Prediction
 
 PREDICTED = {"energy": "energy", "force": "forces", "virial": "virial"}  # labels: fields of predictions
+AGREEMENT = {"float64": 1e-10, "float32": 2e-5}  # of two computations of one model, relative to the largest number
 SHIFT = 1e-3  # added to labels that errors are divided by, as deepmd-kit does
 
 
@@ -173,3 +175,8 @@ def details(accuracy: Accuracy, frames: Sequence[Frame], predictions: Sequence[P
         values[quantity.label] = np.stack([frame.labels[quantity.label] for frame in frames])
         values[f"predicted_{quantity.label}"] = np.stack([predicted(p, quantity.label) for p in predictions])
     return values | {"per_atom": np.array([q.label for q in compared if q.per == "atoms"], dtype=str)}
+
+
+def json_number(x: float) -> float | None:
+    """``x``, or null where it is not finite."""
+    return x if isfinite(x) else None

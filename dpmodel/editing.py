@@ -5,6 +5,7 @@ from os import PathLike, fspath
 
 from dpmodel.data.systems import System, find_systems
 from dpmodel.edit.bias import change_bias as rebiased
+from dpmodel.edit.compression import EXTRAPOLATE, STEP
 from dpmodel.edit.compression import compress as tabulate
 from dpmodel.edit.type_map import change_type_map as retyped
 from dpmodel.errors import DpmodelError
@@ -16,7 +17,11 @@ from dpmodel.statistics.environment import statistics, with_statistics
 
 
 def compress(
-    potential: Potential, *, min_pair_distance: float | None = None, step: float = 0.01, extrapolate: float = 5.0
+    potential: Potential,
+    *,
+    min_pair_distance: float | None = None,
+    step: float = STEP,
+    extrapolate: float = EXTRAPOLATE,
 ) -> Potential:
     """``potential`` with tables instead of its embedding networks (of models with ``tebd_input_mode: strip``).
 

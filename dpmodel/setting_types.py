@@ -21,6 +21,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from dpmodel.ops.activations import ACTIVATIONS
+
 T = TypeVar("T")
 
 
@@ -104,10 +106,6 @@ Nsel = Annotated[
 ]
 """A number of neighbors, or "auto" ("auto:1.2") until the training data have been counted."""
 
-ACTIVATIONS = (
-    "tanh", "relu", "relu6", "gelu", "gelu_tf", "softplus", "sigmoid", "silu", "silut", "custom_silu", "none", "linear"
-)  # fmt: skip
-
 
 def _activation(value: str) -> str:
     name, colon, threshold = value.lower().partition(":")
@@ -130,9 +128,9 @@ Activation = Annotated[
 """The name of an activation function (specification/model.md 1.5), in lower case."""
 
 Precision = Literal["default", "float16", "half", "bfloat16", "float32", "single", "float64", "double"]
-DTYPES = {"default": "float64", "half": "float16", "single": "float32", "double": "float64"}
+PRECISIONS = {"default": "float64", "half": "float16", "single": "float32", "double": "float64"}
 
 
 def dtype_name(precision: str) -> str:
     """The dtype that a precision name means: "float64", "float32", "float16" or "bfloat16"."""
-    return DTYPES.get(precision, precision)
+    return PRECISIONS.get(precision, precision)

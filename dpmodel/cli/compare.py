@@ -9,7 +9,6 @@ Examples:
 """
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 import dpmodel
+from dpmodel.accuracy import json_number
 from dpmodel.backend import backend as find_backend
 from dpmodel.backend import installed
 from dpmodel.cli.frames import read_structures
@@ -150,7 +150,11 @@ class Comparison:
         if line.missing:
             return {"name": line.name, "missing": line.missing}
         quantities = {
-            name: {"largest": _finite(gap.largest), "scale": _finite(gap.scale), "relative": _finite(gap.relative)}
+            name: {
+                "largest": json_number(gap.largest),
+                "scale": json_number(gap.scale),
+                "relative": json_number(gap.relative),
+            }
             for name, gap in line.gaps.items()
         }
         times = {"first_seconds": line.first, "seconds": line.seconds}
@@ -184,10 +188,6 @@ def _color(good: bool) -> str:
 
 def _times(line: Line) -> tuple[str, str]:
     return f"{line.first * 1e3:,.0f} ms", f"{line.seconds * 1e3:,.1f} ms"
-
-
-def _finite(x: float) -> float | None:
-    return x if math.isfinite(x) else None
 
 
 def compare(

@@ -16,7 +16,7 @@ from dpmodel.cli.options import Backend, Force, Head, Model, console
 from dpmodel.data.samples import example
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import System, find_systems
-from dpmodel.edit.compression import compress
+from dpmodel.edit.compression import EXTRAPOLATE, STEP, compress
 from dpmodel.edit.compression_report import compare
 from dpmodel.edit.verified_save import expect_target, write_checked
 from dpmodel.errors import DpmodelError, SettingError
@@ -38,10 +38,10 @@ def main(
         ),
     ] = None,
     head: Head = None,
-    step: Annotated[float, typer.Option("--step", help="Spacing of the knots of the tables.")] = 0.01,
+    step: Annotated[float, typer.Option("--step", help="Spacing of the knots of the tables.")] = STEP,
     extrapolate: Annotated[
         float, typer.Option("--extrapolate", "-e", help="Tables go on, coarser, to this many times their end.")
-    ] = 5.0,
+    ] = EXTRAPOLATE,
     force: Force = False,
     backend: Backend = "numpy",
 ) -> None:

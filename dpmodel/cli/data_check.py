@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dpmodel.cli.options import Json, console
-from dpmodel.data.check import Report, check_system
+from dpmodel.data.check import ABSURD_FORCE, TOO_CLOSE, Report, check_system
 from dpmodel.data.systems import find_systems
 from dpmodel.errors import FileError, printable
 
@@ -28,8 +28,8 @@ SHOWN = 20  # problems of one system
 
 def main(
     paths: Annotated[list[str], typer.Argument(help="Systems, folders with systems, HDF5 files.")],
-    too_close: Annotated[float, typer.Option(help="Pairs below this distance are bad data (Å).")] = 0.5,
-    absurd_force: Annotated[float, typer.Option(help="Forces above this are bad data (eV/Å).")] = 1000.0,
+    too_close: Annotated[float, typer.Option(help="Pairs below this distance are bad data (Å).")] = TOO_CLOSE,
+    absurd_force: Annotated[float, typer.Option(help="Forces above this are bad data (eV/Å).")] = ABSURD_FORCE,
     as_json: Json = False,
 ) -> None:
     systems = find_systems(paths)

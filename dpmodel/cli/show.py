@@ -20,8 +20,8 @@ from rich.tree import Tree
 from dpmodel.cli.options import Head, Json, Model
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.errors import printable
-from dpmodel.io.checkpoint import ONLY, head_called
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.checkpoint import head_called
+from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.io.model import contents_of, read_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import arrays
@@ -83,7 +83,7 @@ def _heads(tree: Tree, several: Mapping[str, ModelSettings]) -> RenderableType:
     type_maps = {settings.type_map for settings in several.values()}
     if len(type_maps) == 1:
         tree.add(_text(f"{len(several)} models of {types_in_words(next(iter(type_maps)))}"))
-    default = head_called(ONLY, {name: s.model_branch_alias for name, s in several.items()})
+    default = head_called(SINGLE, {name: s.model_branch_alias for name, s in several.items()})
     table = Table(box=SIMPLE_HEAD)
     columns = ["head", "also called", "kind", "types" if len(type_maps) > 1 else "", "in the training data"]
     rows = [

@@ -10,8 +10,8 @@ import h5py
 from dpmodel.data.records import Records, is_lmdb
 from dpmodel.errors import FileError
 from dpmodel.io.files import read_text
-from dpmodel.io.hdf5_guard import member, opened, stored_array, words
-from dpmodel.io.stored import StoredArray, open_npy
+from dpmodel.io.hdf5_guard import member, opened, words
+from dpmodel.io.stored import StoredArray, open_npy, stored_array
 
 MARK = "type.raw"  # what makes a folder a system
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dpmodel.setting_types import ACTIVATIONS
+from dpmodel.ops.activations import ACTIVATIONS
 
 OFF_ON, ON_OFF = (False, True), (True, False)
 ACTIVATION_CHOICES = (*ACTIVATIONS, "silut:1.5")  # tanh first

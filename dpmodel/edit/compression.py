@@ -6,8 +6,12 @@ from dpmodel.dpa2.tables import obstacles, tabulate
 from dpmodel.errors import DpmodelError
 from dpmodel.io.deepmd import ModelFile
 
+STEP, EXTRAPOLATE = 0.01, 5.0  # as deepmd-kit has them
 
-def compress(file: ModelFile, *, min_pair_distance: float, step: float = 0.01, extrapolate: float = 5.0) -> ModelFile:
+
+def compress(
+    file: ModelFile, *, min_pair_distance: float, step: float = STEP, extrapolate: float = EXTRAPOLATE
+) -> ModelFile:
     """``file`` with tables beside its embedding networks, which are used instead of them from now on.
 
     ``min_pair_distance`` (angstrom): the shortest distance that the fine part of a table has to cover; ``step``: the

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dpmodel.accuracy import AGREEMENT
 from dpmodel.backend import backend
 from dpmodel.data.samples import asked, mixture
 from dpmodel.errors import FileError, InputError, NeighborOverflowWarning
@@ -19,13 +20,12 @@ from dpmodel.module import state
 
 Arrays = dict[str, np.ndarray]
 
-TOLERANCES = {"float64": 1e-10, "float32": 2e-5}  # relative to the largest number
 ROUGH = 1e-2  # of half precisions
 
 
 def tolerance_of(settings: ModelSettings) -> float:
     """The precision to which two evaluations of a model agree, relative to the largest number."""
-    return max(TOLERANCES.get(dtype, ROUGH) for dtype in (settings.descriptor.dtype, settings.fitting_net.dtype))
+    return max(AGREEMENT.get(dtype, ROUGH) for dtype in (settings.descriptor.dtype, settings.fitting_net.dtype))
 
 
 def expect_target(path: str | os.PathLike[str], overwrite: bool, *, tables: bool = False) -> None:

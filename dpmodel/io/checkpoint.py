@@ -13,14 +13,14 @@ import numpy as np
 
 from dpmodel.dpa2.layout import ENTRIES, TENSORS
 from dpmodel.errors import FileError, HeadError, SettingError
-from dpmodel.io.deepmd import ModelFile, Tables, empty_model, filled, stored, with_tables
+from dpmodel.io.deepmd import SINGLE, ModelFile, Tables, empty_model, filled, stored, with_tables
 from dpmodel.io.metadata import DISTANCE, RIGIDITY, extras_of, shortest_distance
-from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes
 from dpmodel.io.reader import Reader
 from dpmodel.io.template import model_template
 from dpmodel.io.torchfile import read_torchfile, script_state, write_checkpoint
 from dpmodel.io.tree import parse_json
+from dpmodel.io.values import describe
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state as arrays_of
@@ -56,7 +56,6 @@ NO_TABLES = (
     "a checkpoint of deepmd-kit holds no tables: write the compressed model as .dp or .yaml, "
     "or the plain one that it was made from as .pt"
 )
-ONLY = "Default"  # what the model of a single task is called
 UNSAVED = ("scale", "constant_matrix")  # PyTorch forgets these of a polar fitting net
 OUTPUT = ("out_bias", "out_std")  # 0 and 1 where an old checkpoint lacks them
 LAYERS = (".matrix", ".bias", ".idt")  # tensors without which the settings in the file mean another model
@@ -136,7 +135,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: ModelFile) -> None:
 def heads(model_params: Any) -> dict[str, Any]:
     """The settings of each head of a checkpoint; a single-task one has the head "Default"."""
     branches = model_params.get("model_dict") if isinstance(model_params, dict) else None
-    return {str(k): v for k, v in branches.items()} if isinstance(branches, dict) else {ONLY: model_params}
+    return {str(k): v for k, v in branches.items()} if isinstance(branches, dict) else {SINGLE: model_params}
 
 
 def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
@@ -146,7 +145,7 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
         return next(iter(branches.items()))
     aliases = {name: s.get("model_branch_alias") if isinstance(s, dict) else None for name, s in branches.items()}
     listed = {name: [str(a) for a in also] if isinstance(also, list) else [] for name, also in aliases.items()}
-    name = head_called(ONLY if head is None else head, listed)
+    name = head_called(SINGLE if head is None else head, listed)
     if name is not None:
         return name, branches[name]
     shown = list(branches)[:MANY]
@@ -271,7 +270,7 @@ def to_checkpoint(model_file: ModelFile, file: str = "model") -> dict[str, Any]:
     params = model_file.extras.get("model_def_script", {}) | settings.model_dump() | _polar(model_file, file)
     extra = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     extra |= {key: value for key, value in model_file.extras.items() if key == RIGIDITY}
-    return {f"model.{ONLY}.{name}": array for name, array in state.items()} | {"_extra_state": extra}
+    return {f"model.{SINGLE}.{name}": array for name, array in state.items()} | {"_extra_state": extra}
 
 
 def _polar(model_file: ModelFile, file: str) -> dict[str, Any]:

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from dpmodel.dpa2.layout import ENTRIES, extensions, layer_count
-from dpmodel.dpa2.tables import with_embeddings
 from dpmodel.errors import FileError
 from dpmodel.io.metadata import distance_entries, extras_of, shortest_distance
-from dpmodel.io.node import describe
 from dpmodel.io.reader import Reader
 from dpmodel.io.template import model_template
 from dpmodel.io.tree import count_arrays
+from dpmodel.io.values import describe
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import Rebuilder, State, expected_shapes, state
 from dpmodel.nn import Table, TypeTable
 from dpmodel.nn.layout import Leaf
+
+SINGLE = "Default"  # deepmd-kit's name of the only head or task
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,14 @@ def _entries_of_tables(descriptor: Mapping[str, Any]) -> Tables:
 
 def with_tables(model: Model, tables: Tables, reader: Reader) -> Model:
     """``model`` with room for the ``tables`` of a compressed descriptor (specification/compression.md 7)."""
+    if not tables:
+        return model
+    from dpmodel.dpa2.tables import with_embeddings
 
     def changed(name: str, block: Any) -> Any:
         return tabulated(block.near, *tables[name], reader) if name in tables else block.near
 
-    return replace(model, descriptor=with_embeddings(model.descriptor, changed)) if tables else model
+    return replace(model, descriptor=with_embeddings(model.descriptor, changed))
 
 
 def tabulated(near: Any, where: str, entry: Any, reader: Reader) -> Any:

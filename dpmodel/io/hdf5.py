@@ -10,10 +10,9 @@ import h5py
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.arrays import check_array, from_bfloat16, plain_value
 from dpmodel.io.hdf5_guard import check_heaps, expect_plain, member, opened
-from dpmodel.io.node import describe
 from dpmodel.io.tree import expect_mapping, map_leaves, parse_json
+from dpmodel.io.values import check_array, describe, from_bfloat16, plain_value
 
 _NAME = re.compile(r"/?variable_[0-9]{4,}")
 _JSON = "json"

@@ -16,7 +16,6 @@ import numpy as np
 
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, expect_no_other
-from dpmodel.io.stored import StoredArray
 
 _SIGNATURE = b"GCOL\x01\0\0\0"
 _MANY = 1000  # a model file has two strings, a system one for each element
@@ -77,19 +76,6 @@ def _chunks_are_there(dataset: h5py.Dataset, layout: Any) -> bool:
         and all(info.byte_offset + info.size <= length for info in infos)
         and size <= min(_LARGEST_CHUNK, _LARGEST_RATIO * min((info.size for info in infos), default=0))
     )
-
-
-def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
-    """The array in a dataset of the file ``path``; what is in chunks is read at once."""
-    expect_plain(dataset, where, chunks=True)
-    dtype, offset = dataset.dtype, dataset.id.get_offset()
-    if (
-        offset is not None
-        and not dataset.file.userblock_size
-        and h5py.h5t.py_create(dtype).equal(dataset.id.get_type())
-    ):
-        return StoredArray(path, where, dataset.shape, dtype, offset)
-    return StoredArray(path, where, dataset.shape, dtype, values=dataset[()])
 
 
 def words(dataset: Any, path: str, where: str) -> list[str]:

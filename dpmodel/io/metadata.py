@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.arrays import check_array, plain_value
-from dpmodel.io.node import describe
 from dpmodel.io.tree import map_leaves
+from dpmodel.io.values import check_array, describe, plain_value
 
 DISTANCE = "min_nbor_dist"
 RIGIDITY = "last_layer_rigidity"  # how certain the model is (dpmodel.statistics.rigidity)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dpmodel.errors import FileError
 from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
-from dpmodel.io.deepmd import ModelFile, from_tree, to_tree
+from dpmodel.io.deepmd import SINGLE, ModelFile, from_tree, to_tree
 from dpmodel.io.files import sniff
 from dpmodel.model.settings import ModelSettings
 
@@ -27,7 +27,7 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
         from dpmodel.io.checkpoint import read_checkpoint
 
         return read_checkpoint(name, head)
-    if head not in (None, "Default"):  # deepmd-kit's name of the only head
+    if head not in (None, SINGLE):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
     if native:
         from dpmodel.io.hdf5 import read_hdf5

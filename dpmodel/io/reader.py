@@ -8,8 +8,8 @@ import numpy as np
 
 from dpmodel.dpa2 import layout
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.node import describe, same
 from dpmodel.io.template import FITTINGS
+from dpmodel.io.values import describe, same
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import State
 from dpmodel.nn.layout import Leaf

@@ -7,10 +7,12 @@ import os
 import weakref
 from typing import Any
 
+import h5py
 import numpy as np
 
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, expect_content
+from dpmodel.io.hdf5_guard import expect_plain
 from dpmodel.xp import Array
 
 IN_MEMORY = 2**30  # bytes that a process holds of all arrays together; rows of others are read when they are asked for
@@ -97,3 +99,16 @@ def open_npy(path: str) -> StoredArray:
     except MemoryError:
         raise FileError(f"{path}: cannot be read as an array of numbers: its header is damaged") from None
     return StoredArray(path, path, mapped.shape, mapped.dtype, mapped.offset, values)
+
+
+def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
+    """The array in a dataset of the file ``path``; what is in chunks is read at once."""
+    expect_plain(dataset, where, chunks=True)
+    dtype, offset = dataset.dtype, dataset.id.get_offset()
+    if (
+        offset is not None
+        and not dataset.file.userblock_size
+        and h5py.h5t.py_create(dtype).equal(dataset.id.get_type())
+    ):
+        return StoredArray(path, where, dataset.shape, dtype, offset)
+    return StoredArray(path, where, dataset.shape, dtype, values=dataset[()])

@@ -8,9 +8,8 @@ import numpy as np
 import yaml
 
 from dpmodel.errors import FileError
-from dpmodel.io.arrays import DTYPES, check_array, plain_value
-from dpmodel.io.node import describe
 from dpmodel.io.tree import LONGEST_NUMBER, MAX_DEPTH, expect_mapping, map_leaves, parse_json
+from dpmodel.io.values import DTYPES, check_array, describe, plain_value
 
 _DTYPES = DTYPES | {"bfloat16": DTYPES["float32"]}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

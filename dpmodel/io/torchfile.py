@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.arrays import check_array, from_bfloat16
 from dpmodel.io.files import damaged, expect_content, replacing
-from dpmodel.io.node import describe
 from dpmodel.io.pickled import Attributes, unpickle
+from dpmodel.io.values import check_array, describe, from_bfloat16
 
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.node import describe
+from dpmodel.io.values import describe
 
 MAX_DEPTH = 64  # a DPA-2 tree is 12 deep; more is a cycle or an attack
 LONGEST_NUMBER = 100  # characters; Python takes long to read a number of many digits, and may refuse to show it

@@ -212,11 +212,12 @@ class ModelSettings(Settings):
         repeated = [name for name, times in Counter(self.type_map).items() if times > 1]
         if repeated:
             yield "type_map", f"should name each type once, got {', '.join(map(repr, repeated))} more than once"
-        from dpmodel.dpa2.econf import SYMBOLS
+        if self.descriptor.use_econf_tebd:
+            from dpmodel.dpa2.econf import SYMBOLS
 
-        unknown = [name for name in self.type_map if name not in SYMBOLS]
-        if self.descriptor.use_econf_tebd and unknown:
-            yield "type_map", f"should hold element symbols with use_econf_tebd, got {', '.join(map(repr, unknown))}"
+            unknown = ", ".join(repr(name) for name in self.type_map if name not in SYMBOLS)
+            if unknown:
+                yield "type_map", f"should hold element symbols with use_econf_tebd, got {unknown}"
         yield from self._type_indices()
         yield from self._lengths()
 

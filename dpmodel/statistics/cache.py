@@ -17,8 +17,8 @@ import numpy as np
 from dpmodel.data.systems import Frame
 from dpmodel.errors import FileError
 from dpmodel.io.files import damaged, make_folder, replacing
-from dpmodel.io.hdf5_guard import member, opened, stored_array
-from dpmodel.io.stored import StoredArray, open_npy
+from dpmodel.io.hdf5_guard import member, opened
+from dpmodel.io.stored import StoredArray, open_npy, stored_array
 from dpmodel.model.build import output_width
 from dpmodel.model.settings import ModelSettings
 from dpmodel.statistics.environment import Moments, Statistics, statistics

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dpmodel.accuracy import AGREEMENT
 from dpmodel.backend import Engine, backend
 from dpmodel.dpa2.options import EXTENSIONS
 from dpmodel.io.model import write_model
@@ -30,7 +31,6 @@ from dpmodel.xp import Array
 Subject = Callable[[Case], Iterator[Terms]]  # terms of the description, then energies and derivatives
 Only = Mapping[str, Sequence[Any]]
 
-TOLERANCES = {"float64": 1e-10, "float32": 2e-5}  # relative to the largest number of a term
 SHRINK_SECONDS = 60.0  # at most, for each way of failing
 
 
@@ -188,7 +188,7 @@ class Examiner:
 
     def outcome(self, row: Row, seed: int) -> Outcome:
         case, compared, error = Case(self.space.values(row), seed), list[Difference](), ""
-        allowed = self.tolerance or TOLERANCES["float32" if case.is_single else "float64"]
+        allowed = self.tolerance or AGREEMENT["float32" if case.is_single else "float64"]
         try:
             rights, exact = tee(self.core(case))
             if case.is_single:

@@ -1,7 +1,6 @@
 """The report of a check: for machines and for people."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dpmodel.accuracy import json_number
 from dpmodel.testing.cases import Case
 from dpmodel.testing.terms import Difference, meaning
 
@@ -68,7 +68,7 @@ class Outcome:
             "beyond_plain": self.beyond_plain,
             "model": self.case.settings.model_dump(),
             "terms": [
-                {"term": d.term, "largest": _finite(d.largest), "scale": _finite(d.scale), "allowed": d.allowed,
+                {"term": d.term, "largest": json_number(d.largest), "scale": json_number(d.scale), "allowed": d.allowed,
                  "ok": d.ok, "where": d.where}
                 for d in self.differences
             ],
@@ -141,7 +141,3 @@ class Report:
         with console.capture() as text:
             console.print(self)
         return text.get()
-
-
-def _finite(x: float) -> float | None:
-    return x if math.isfinite(x) else None

@@ -11,15 +11,14 @@ import numpy as np
 
 from dpmodel.errors import FileError
 from dpmodel.io.checkpoint import from_checkpoint, heads, tensors_and_settings, to_checkpoint
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.io.files import beside, damaged, replacing
 from dpmodel.io.model import read_model
-from dpmodel.io.node import describe
 from dpmodel.io.torchfile import read_torchfile, write_checkpoint
+from dpmodel.io.values import describe
 from dpmodel.module import state
 from dpmodel.train.moments import moments
 from dpmodel.train.same_data import Summary, expect_summary
-from dpmodel.train.script import SINGLE
 
 OURS = "dpmodel"  # the entry of the file that deepmd-kit does not look at
 SUFFIX = ".pt"

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from dpmodel.edit.type_map import transplanted
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.checkpoint import head_called
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
-from dpmodel.train.script import SINGLE, Script
+from dpmodel.train.script import Script
 from dpmodel.train.start import model_file
 
 RANDOM = "RANDOM"

@@ -19,7 +19,7 @@ from dpmodel.backend import Alone, Engine, Processes
 from dpmodel.data.systems import Frame
 from dpmodel.edit.bias import with_fitted_bias
 from dpmodel.errors import SettingError, TrainingError
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.io.files import make_folder
 from dpmodel.train.batches import TaskSampler
 from dpmodel.train.checkpoint import BestCheckpoints, Checkpoint, CheckpointManager
@@ -29,7 +29,7 @@ from dpmodel.train.learner import Learner
 from dpmodel.train.loss import Batch
 from dpmodel.train.same_data import Summary
 from dpmodel.train.schedule import schedule
-from dpmodel.train.script import SINGLE, MultiScript, Script
+from dpmodel.train.script import MultiScript, Script
 from dpmodel.train.settings.run import TrainingSettings
 from dpmodel.train.start import Data, task_shares
 from dpmodel.train.validation import Validation, validations

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field
 
 from dpmodel.errors import FileError, SettingError
+from dpmodel.io.deepmd import SINGLE
 from dpmodel.model.settings import ModelSettings
 from dpmodel.settings import OLD, Settings, remark, remarks_together, setting
 from dpmodel.train.loss import Objective
@@ -21,7 +22,6 @@ from dpmodel.train.settings.run import CommonTraining, MultiTraining, TaskData, 
 from dpmodel.train.settings.schedule import ScheduleSettings
 from dpmodel.train.settings.validating import ValidatingSettings
 
-SINGLE = "Default"  # name of the task of single-task training, as deepmd-kit's checkpoints have it
 SHARED = ("type_map", "descriptor", "fitting_net")  # what branches may take from shared_dict
 OLD_PLACES = {  # keys of ``training`` in old files: where they are now
     "opt_type": ("optimizer", "type"),

@@ -9,7 +9,7 @@ from operator import or_
 import numpy as np
 
 from dpmodel.errors import FileError, SettingError
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.io.metadata import RIGIDITY
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
@@ -22,7 +22,7 @@ from dpmodel.statistics.neighbors import NeighborStatistics, neighbor_statistics
 from dpmodel.train.batches import Batches, Source, open_batches
 from dpmodel.train.checkpoint import matching
 from dpmodel.train.same_data import Summary, summary
-from dpmodel.train.script import SINGLE, MultiScript, Script, Task
+from dpmodel.train.script import MultiScript, Script, Task
 from dpmodel.train.settings.data import DataSettings
 from dpmodel.train.settings.run import one_seed
 

@@ -8,7 +8,6 @@ import pytest
 
 from dpmodel.backend import backend
 from dpmodel.ops.activations import ACTIVATIONS, activation
-from dpmodel.setting_types import ACTIVATIONS as NAMES
 
 ENGINE = backend("numpy").engine()
 
@@ -60,9 +59,8 @@ def curvature(name: str, x: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_every_name_has_a_function() -> None:
-    assert set(ACTIVATIONS) == set(NAMES)
-    assert set(NAMES) <= set(FORMULAS)
+def test_every_function_has_a_formula() -> None:
+    assert set(ACTIVATIONS) <= set(FORMULAS)
 
 
 @pytest.mark.parametrize("name", FORMULAS)

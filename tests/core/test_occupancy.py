@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 import dense
 from dpmodel.backend import backend
-from dpmodel.ops.attention import crowded_softmax
-from dpmodel.ops.occupancy import slot_occupancy
+from dpmodel.ops.attention import crowded_softmax, slot_occupancy
 from random_models import examples
 
 ENGINE = backend("numpy").engine()

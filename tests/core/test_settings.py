@@ -21,8 +21,7 @@ from dpmodel.model.settings import (
     PolarFitting,
     PropertyFitting,
 )
-from dpmodel.ops.activations import activation
-from dpmodel.setting_types import ACTIVATIONS
+from dpmodel.ops.activations import ACTIVATIONS, activation
 from dpmodel.settings import Settings
 from dpmodel.settings_reference import reference
 from sample_settings import ABSENT, MODEL, REPFORMER, REPINIT, full, model, refusal

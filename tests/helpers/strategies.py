@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.dpa2.settings import DPA2Settings, RepformerSettings, RepinitSettings
 from dpmodel.model.settings import ModelSettings
-from dpmodel.setting_types import ACTIVATIONS, Precision
+from dpmodel.ops.activations import ACTIVATIONS
+from dpmodel.setting_types import Precision
 from dpmodel.settings import Settings
 
 HEADS = ("ener", "dipole", "polar", "dos", "property")
@@ -175,7 +176,7 @@ def model_sections(
     draw: st.DrawFn,
     *,
     heads: tuple[str, ...] = HEADS,
-    activations: tuple[str, ...] = ACTIVATIONS,
+    activations: tuple[str, ...] = tuple(ACTIVATIONS),
     precisions: tuple[str, ...] = PRECISIONS,
 ) -> dict[str, Any]:
     """The ``model`` section of a random input file: small, valid, every key of its sections given."""

@@ -70,8 +70,8 @@ def attach(
     device: str | None = None,
     precision: str | None = None,
     fparam: Sequence[float] | None = None,
-    out_file: str | PathLike[str] = "model_devi.out",
-    out_freq: int = 100,
+    out_file: str | PathLike[str] = Options.out_file,
+    out_freq: int = Options.out_freq,
 ) -> "Pair":
     """Let ``models`` act on all atoms of ``lmp``, from Python's side of ``pair_style`` and ``pair_coeff``.
 
