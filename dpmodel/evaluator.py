@@ -73,6 +73,7 @@ class Evaluator:
         self.selection = file.settings.selection
         self.state = {path: engine.native(value) for path, value in state(file.model).items()}
         self.rebuild = Rebuilder(file.model)
+        self._sizes: dict[tuple[int, ...], dict[str, int]] = {}  # of the graphs so far, where programs are compiled
         # of the latest bins of atoms only, for these are as many as there are steps of trajectories
         self._program = lru_cache(maxsize=64)(self._compiled)
 
@@ -263,9 +264,9 @@ class Evaluator:
         """
         engine = self.engine
         if engine.rounds_shapes:
-            from dpmodel.data.padding import pad_graph, pad_rows
+            from dpmodel.data.padding import pad_rows
 
-            padded = pad_graph(graph, self.selection) if padded is None else padded
+            padded = self._padded(graph) if padded is None else padded
             graph, rows = padded, [pad_rows(x, graph, padded) for x in rows]
         arrays = map_arrays(engine.native, (graph, *rows))
 
@@ -273,6 +274,15 @@ class Evaluator:
             return map_arrays(engine.numpy, self._program(function, plan, *means)(self.state, *arrays))
 
         return self.memory.run(execution, graph, run, alone=execution.exchange is Execution().exchange)
+
+    def _padded(self, graph: Graph) -> Graph:
+        """``graph`` in sizes to compile for, whose widths never shrink: those of trajectories fluctuate."""
+        from dpmodel.data.padding import pad_graph, rounded_sizes
+
+        sizes = rounded_sizes(graph, self.selection)
+        rows = tuple(sizes[axis] for axis in ("centers", "ghosts", "members"))
+        self._sizes[rows] = rounded_sizes(graph, self.selection, self._sizes.get(rows))
+        return pad_graph(graph, self.selection, self._sizes[rows])
 
     def _compiled(self, function: Callable[..., Any], execution: Execution, *means: Any) -> Callable[..., Any]:
         rebuild = self.rebuild

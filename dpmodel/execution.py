@@ -1,9 +1,13 @@
 """The execution of a model: how it is run, as opposed to what it computes."""
 
+import ctypes
+import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from functools import cache, partial
+from typing import Any, Protocol
 
 from dpmodel.xp import Array, namespace, shape
 
@@ -26,6 +30,13 @@ class Loop(Protocol):
 
 def _plain(function: Rows) -> Rows:
     return function
+
+
+def one_by_one(function: Callable[[Any, Any], Any], layers: Sequence[Any], x: Any) -> Any:
+    """``x`` after ``function(layer, x)`` of every layer."""
+    for layer in layers:
+        x = function(layer, x)
+    return x
 
 
 REMEMBERED = 1024  # atoms whose derivatives take some 2 GB, with the medium model of deepmd-kit's examples
@@ -67,6 +78,8 @@ class Execution:
 
     ``group``: atoms treated at a time (None: all).
     ``loop``: how group follows upon group, ``in_turn`` or what a compiler can make one program of.
+    ``repeat``: how layer follows upon layer, ``one_by_one`` or what a tracer sees once for all of them; what a layer
+    changes are nested tuples of arrays.
     ``exchange``: given the features of the centers (N, d) and the number of atoms A, the features of all atoms (A, d);
     the identity in one process, the halo exchange under a parallel simulation engine.
     ``checkpoint``: wraps the function of a bin so that its derivative recomputes rather than stores; not worth while
@@ -79,6 +92,7 @@ class Execution:
 
     group: int | None = None
     loop: Loop = in_turn
+    repeat: Callable[[Callable[[Any, Any], Any], Sequence[Any], Any], Any] = one_by_one
     exchange: Exchange = _same
     checkpoint: Callable[[Rows], Rows] = _plain
     remember: int = 0
@@ -108,3 +122,26 @@ class Execution:
             return each(*(others if make is None else make(*others)))
 
         return self.checkpoint(run)(*shared, *rows)
+
+
+KEEP_FREED = {
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: up to 2 GB at the end of the heap stay with the process
+    -4: 0,  # M_MMAP_MAX: large blocks come from the heap
+    -8: 1,  # M_ARENA_MAX: from the same one in all threads, for others cannot grow large
+}
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Ask the C library to keep what arrays give back, unless the environment (``MALLOC_...``) says what it is to do.
+
+    An evaluation takes hundreds of megabytes.  glibc returns large blocks to the system as soon as they are free, and
+    the next evaluation waits while the system makes the same pages again and fills them with zeros: a sixth of the time
+    of NumPy's forces, two fifths of JAX's.  Other C libraries are left as they are.  To be called before threads start.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with suppress(AttributeError):  # no glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in KEEP_FREED.items():
+            mallopt(parameter, value)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from dpmodel.execution import keep_freed_memory
 from dpmodel.xp import register_namespace
 from dpmodel_jax import namespace
 from dpmodel_jax.engine import Engine, find_device, grad_and_aux, grouped, in_turn
@@ -35,6 +36,7 @@ class JaxBackend:
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Compiling by default."""
+        keep_freed_memory()
         return Engine(find_device(device), compiles=compile is not False)
 
     def exporter(self, form: str) -> Any:

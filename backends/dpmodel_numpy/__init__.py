@@ -10,7 +10,7 @@ import numpy as np
 
 from dpmodel.backend import AdamRule, Alone, Transfer, linear_exchange
 from dpmodel.errors import BackendError
-from dpmodel.execution import REMEMBERED, Exchange, Execution
+from dpmodel.execution import REMEMBERED, Exchange, Execution, keep_freed_memory
 
 if TYPE_CHECKING:
     from dpmodel_numpy.optimizer import Optimizer
@@ -80,6 +80,7 @@ class NumpyBackend:
             raise BackendError(f"the numpy backend runs on the cpu only, not on {device!r}")
         if compile:
             raise BackendError("the numpy backend does not compile; use torch, jax or paddle")
+        keep_freed_memory()
         return Engine()
 
 

@@ -1,5 +1,6 @@
 """dpmodel on Paddle: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Layer`` for programs of one's own."""
 
+from dpmodel.execution import keep_freed_memory
 from dpmodel.xp import register_namespace
 from dpmodel_paddle import namespace
 from dpmodel_paddle.arrays import tensors
@@ -21,6 +22,7 @@ class PaddleBackend:
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Eager unless asked to compile: static programs take seconds a shape, and are no faster on CPUs."""
+        keep_freed_memory()
         return Engine(find_device(device), static=bool(compile))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from dpmodel.execution import keep_freed_memory
 from dpmodel.xp import register_namespace
 from dpmodel_torch import namespace
 from dpmodel_torch.engine import Engine, find_device, grad_and_aux
@@ -25,6 +26,7 @@ class TorchBackend:
 
     def engine(self, device: str | None = None, compile: bool | None = None) -> Engine:
         """Eager unless asked to compile, which takes about a minute for every new set of sizes."""
+        keep_freed_memory()
         return Engine(find_device(device), compiles=bool(compile))
 
     def exporter(self, form: str) -> Any:

@@ -136,7 +136,7 @@ class Engine:
         if self.rounds_shapes:
             return Execution()
         del slope  # what is never differentiated is never remembered
-        size = 48 * torch.get_num_threads() if self._device.type == "cpu" else 1024
+        size = 64 * torch.get_num_threads() if self._device.type == "cpu" else 1024
         return Execution(group=size, loop=in_turn, checkpoint=recomputed, remember=REMEMBERED, most_bins=16)
 
     def optimizer(self, parameters: Mapping[str, np.ndarray], rule: AdamRule) -> Optimizer:

@@ -24,12 +24,12 @@ def planned(execution: Execution, graph: Graph, least: tuple[Bin, ...] = ()) -> 
 
 
 def binned(execution: Execution, graph: Graph) -> tuple[Bin, ...]:
-    """Bins for ``graph`` of equal sizes, none smaller than a group of ``execution``.
+    """Bins for ``graph`` of equal sizes, as many as it has groups of ``execution``.
 
     They are cut as ``dpmodel.dpa2.neighborhood.Parts`` cuts: by the counts of repformer neighbors, the fewest first.
     """
     n = len(graph.neighbors)
-    number = min(execution.most_bins, n // execution.group if execution.group else 1)
+    number = min(execution.most_bins, -(-n // execution.group) if execution.group else 1)
     if number < 2 or PAIRS not in graph.blocks:
         return ()
     order = np.argsort(graph.blocks[PAIRS].sum(axis=1), kind="stable")

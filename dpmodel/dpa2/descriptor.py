@@ -109,48 +109,45 @@ class DPA2:
 
     def refine(self, graph: Graph, parts: Parts, g1: Array, execution: Execution) -> tuple[Array, ...]:
         """g1 after the layers, and (rot_mat, g2, h2, switch) as they leave them."""
-        width = shape(graph.blocks["repformer"])[1]
-        near = parts.near("repformer")
-        states, switch = [], []
+        width, near = shape(graph.blocks["repformer"])[1], parts.near("repformer")
+        states, switch, slots = [], [], []
         for own_g1, n in zip(parts.split(g1), near, strict=True):
-            g2, h2, s, *slots = execution.in_groups(partial(_apply_start, self.repformer), n)
-            states.append(_State(own_g1, g2, h2, n.neighbors, *slots))
+            g2, h2, s, *weights = execution.in_groups(partial(_apply_start, self.repformer), n)
+            states.append((own_g1, g2, h2))
             switch.append(s)
-        for i, layer in enumerate(self.repformer.layers):
-            if execution.observed:
-                for name, value in zip(("g1", "g2", "h2"), _whole(parts, states, width), strict=True):
+            slots.append(weights)
+
+        def advance(layer: RepformerLayer, states: States) -> States:
+            everyone = execution.exchange(parts.join([g1 for g1, _, _ in states]), shape(graph.types)[0])
+            look = partial(_apply_layer, layer)
+            rows = [[*state, n.neighbors, *s] for state, n, s in zip(states, near, slots, strict=True)]
+            return tuple([execution.in_groups(look, row, everyone, prepare=_with_neighbors) for row in rows])
+
+        moving = tuple(states)
+        if execution.observed:
+            for i, layer in enumerate(self.repformer.layers):
+                for name, value in zip(("g1", "g2", "h2"), _whole(parts, moving, width), strict=True):
                     execution.observe(f"repformer.{i}.{name}", value)
-            everyone = execution.exchange(parts.join([state.g1 for state in states]), shape(graph.types)[0])
-            new = [
-                execution.in_groups(partial(_apply_layer, layer), state, everyone, prepare=_with_neighbors)
-                for state in states
-            ]
-            states = [s._replace(g1=g1, g2=g2, h2=h2) for s, (g1, g2, h2) in zip(states, new, strict=True)]
-        g1, g2, h2 = _whole(parts, states, width)
-        rot_mat = parts.join([_rot_mat(state) for state in states])
+                moving = advance(layer, moving)
+        else:  # the last layer has less to do than the others
+            moving = execution.repeat(advance, self.repformer.layers[:-1], moving)
+            moving = execution.repeat(advance, self.repformer.layers[-1:], moving)
+        g1, g2, h2 = _whole(parts, moving, width)
+        rot_mat = parts.join([_rot_mat(g2, h2, s) for (_, g2, h2), s in zip(moving, slots, strict=True)])
         return g1, rot_mat, g2, h2, parts.join(switch, width)
 
 
-class _State(NamedTuple):
-    """Atoms of one part between two layers."""
-
-    g1: Array
-    g2: Array
-    h2: Array
-    neighbors: Array
-    weight: Array
-    mean: Array
-    moment: Array
+States = tuple[tuple[Array, ...], ...]  # (g1, g2, h2) of each part, as layers change them
 
 
-def _whole(parts: Parts, states: list[_State], width: int) -> tuple[Array, Array, Array]:
+def _whole(parts: Parts, states: States, width: int) -> tuple[Array, Array, Array]:
     """(g1, g2, h2) of all centers."""
-    g1, g2, h2 = [list(column) for column in list(zip(*states, strict=True))[:3]]
+    g1, g2, h2 = [list(column) for column in zip(*states, strict=True)]
     return parts.join(g1), parts.join(g2, width), parts.join(h2, width)
 
 
-def _rot_mat(state: _State) -> Array:
-    return namespace(state.h2).matrix_transpose(moment(state.h2, state.g2, Slots(*state[4:])))
+def _rot_mat(g2: Array, h2: Array, slots: list[Array]) -> Array:
+    return namespace(h2).matrix_transpose(moment(h2, g2, Slots(*slots)))
 
 
 def _apply_block(block: Repinit | ThreeBody, table: Array, *rows: Array) -> tuple[Array, ...]:

@@ -93,15 +93,14 @@ class RepformerLayer:
         return self.combine(g1, terms, self.g1_terms, self.g1_residual)
 
     def convolution(self, g2: Array, gg1: Array, slots: Slots) -> Array:
-        """Average of g2 times g1 over the neighbors, one of them projected to the other's width.
-
-        Both ways come from the same correlation of g2 with gg1: the projection is applied after the sum.
-        """
+        """Average of g2 times g1 over the neighbors, one of them projected to the other's width."""
         xp = namespace(g2)
         assert self.proj_g1g2 is not None
-        correlation = xp.matrix_transpose(g2 * slots.weight[:, :, None]) @ gg1 * slots.mean  # (N, g2_dim, g1_dim)
+        weighted = g2 * (slots.weight[:, :, None] * slots.mean)
         if self.out_conv:
-            return xp.sum(correlation * self.proj_g1g2.weight[None, :, :], axis=1)
+            return xp.sum(self.proj_g1g2(weighted) * gg1, axis=1)
+        # projected after the sum: as much work on pairs of widths as there is on edges, and no projection of any edge
+        correlation = xp.matrix_transpose(weighted) @ gg1  # (N, g2_dim, g1_dim)
         return xp.sum(correlation * xp.matrix_transpose(self.proj_g1g2.weight)[None, :, :], axis=2)
 
     def update_pairs(self, g1: Array, g2: Array, h2: Array, gg1: Array, slots: Slots) -> tuple[Array, Array]:

@@ -144,7 +144,7 @@ class Learner:
         def run(trained: Named, fixed: Named, batch: Batch, weights: Any) -> Any:
             execution = engine.run(slope=True)
             if engine.rounds_shapes or engine.device != "cpu":  # a Hessian is computed column by column all the same
-                return compiled(Execution(loop=execution.loop))(trained, fixed, batch, weights)
+                return compiled(Execution(loop=execution.loop, repeat=execution.repeat))(trained, fixed, batch, weights)
             graph = map_arrays(engine.numpy, batch.graph)
             return memory.run(execution, graph, lambda e: compiled(e)(trained, fixed, batch, weights), alone=alone)
 
