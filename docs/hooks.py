@@ -25,7 +25,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for name, made in MADE.items():
         if f"<!-- {name} -->" in markdown:
             markdown = markdown.replace(f"<!-- {name} -->", made())
-    return re.sub(r"<!-- file (\S+) -->", lambda match: (ROOT / match[1]).read_text("utf-8"), markdown)
+    return re.sub(r"<!-- file (\S+) -->", lambda match: _file(match[1]), markdown)
+
+
+def _file(name: str) -> str:
+    """A file of the repository, its pictures where the pages have them."""
+    return (ROOT / name).read_text("utf-8").replace("](docs/", "](")
 
 
 def settings() -> str:

@@ -10,25 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from floors import FLOOR, FLOORS, ROOT, drawing, imports, part_of, sources
 
-FLOORS = (
-    "xp module backend graph errors settings settings_reference initializers execution capabilities",
-    "ops setting_types",
-    "nn",
-    "dpa2",
-    "model",
-    "io",
-    "data",
-    "domains evaluator memory prediction accuracy statistics edit train testing export",
-    "dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle",
-    "dpmodel cli engines potential relax editing __main__",
-)
-FLOOR = {
-    part if part.startswith("dpmodel") else f"dpmodel.{part}": floor
-    for floor, parts in enumerate(FLOORS)
-    for part in parts.split()
-}
 OWN_FRAMEWORK = {
     "dpmodel_numpy": {"autograd"},
     "dpmodel_torch": {"torch"},
@@ -44,38 +27,14 @@ MATHEMATICS = {"dpmodel.ops", "dpmodel.nn", "dpmodel.dpa2", "dpmodel.model"}
 NUMPY_ALLOWED = {"build.py", "settings.py", "econf.py", "layout.py", "tables.py", "tabulate.py", "bins.py"}
 
 
-def sources() -> dict[str, Path]:
-    """The file of every module of the core and of the backends."""
-    files = [(ROOT, p) for p in ROOT.glob("dpmodel/**/*.py")]
-    files += [(ROOT / "backends", p) for p in ROOT.glob("backends/*/**/*.py")]
-    names = {".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p for root, p in files}
-    return dict(sorted(names.items()))
-
-
 SOURCES = sources()
 CORE = [name for name in SOURCES if name.split(".")[0] == "dpmodel" and name != "dpmodel.__main__"]
 NEEDS_AN_ENGINE = {name for name in CORE if name.startswith(("dpmodel.cli.", "dpmodel.engines."))} - {"dpmodel.cli.app"}
 every_module = pytest.mark.parametrize("module", SOURCES)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Full names of everything that a file imports, inside functions too: ``dpmodel.xp.namespace``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def part(name: str) -> str:
-    """The part of the map that ``name`` belongs to: the longest that begins it; empty for what is not ours."""
-    owners = [p for p in FLOOR if name == p or name.startswith(f"{p}.")]
-    return max(owners, key=len, default="")
-
-
 def parts_used(module: str) -> set[str]:
-    return {p for name in imports(SOURCES[module]) if (p := part(name))} - {part(module)}
+    return {p for name in imports(SOURCES[module]) if (p := part_of(name))} - {part_of(module)}
 
 
 def top(names: Iterator[str]) -> set[str]:
@@ -94,22 +53,28 @@ def test_there_is_something_to_check():
 
 @every_module
 def test_every_module_has_a_floor(module):
-    owner = part(module)
+    owner = part_of(module)
     assert owner, f"{module} belongs to no part of FLOORS"
     assert owner != "dpmodel" or module == "dpmodel", f"say in FLOORS on which floor {module} stands"
 
 
 @every_module
 def test_imports_go_down(module):
-    mine = FLOOR[part(module)]
+    mine = FLOOR[part_of(module)]
     for used in parts_used(module):
         assert FLOOR[used] <= mine, f"{module} (floor {mine}) may not import {used} (floor {FLOOR[used]})"
+
+
+def test_the_drawing_is_up_to_date():
+    """Made by ``python tests/helpers/floors.py``; the one in CONTRIBUTING and in the documentation."""
+    assert len(FLOORS) <= 12
+    assert (ROOT / "docs" / "floors.svg").read_text(encoding="utf-8") == drawing()
 
 
 def test_parts_of_one_floor_make_no_circle():
     uses: dict[str, set[str]] = {}
     for module in SOURCES:
-        uses.setdefault(part(module), set()).update(parts_used(module))
+        uses.setdefault(part_of(module), set()).update(parts_used(module))
     graphlib.TopologicalSorter(uses).prepare()  # CycleError names the circle
 
 
@@ -125,7 +90,7 @@ def test_the_core_imports_no_framework_and_no_backend(module):
     assert not top(imports(SOURCES[module])) & ((FRAMEWORKS - {"autograd"}) | BACKENDS)
 
 
-@pytest.mark.parametrize("module", [m for m in CORE if part(m) in MATHEMATICS])
+@pytest.mark.parametrize("module", [m for m in CORE if part_of(m) in MATHEMATICS])
 def test_mathematics_does_not_import_numpy(module):
     if SOURCES[module].name not in NUMPY_ALLOWED:
         assert not top(imports(SOURCES[module])) & {"numpy", "scipy", "autograd"}

@@ -1,6 +1,6 @@
 """A model as pure functions of pytrees, for programs of one's own: jit, grad, vmap, optax, any loss.
 
-    params, fixed = dpmodel_jax.split(dpmodel.load("model.dp").file.model)
+    params, fixed = dpmodel_jax.split(dpmodel.load("model.dp").model)
     found = jax.jit(dpmodel_jax.apply)(params, fixed, graph, positions)
     model = dpmodel_jax.join(params, fixed)
 
