@@ -10,7 +10,7 @@ Differentiate losses of forces with ``loss.backward()`` or ``dpmodel_paddle.grad
 the variables crashes in Paddle 3.3, in the second derivative of a quotient.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,6 @@ class Module(paddle.nn.Layer):
     def state(self) -> dict[str, Array]:
         """The arrays that are held now, by path."""
         return {path: getattr(self, name) for path, name in self._names.items()}
-
-    def named_arrays(self) -> Iterator[tuple[str, Array]]:
-        """The parameters by path."""
-        parameters = dict(self.named_parameters())
-        return ((path, parameters[name]) for path, name in self._names.items() if name in parameters)
 
     def load(self, source: Mapping[str, np.ndarray]) -> None:
         """Take other values by path, such as ``dpmodel.module.state(model)``.

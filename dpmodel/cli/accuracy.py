@@ -23,6 +23,7 @@ from dpmodel.accuracy import Accuracy, accuracy, details, quantities, total
 from dpmodel.cli.options import Backend, Device, Head, Json, Model, Systems, Trust, Uncertainty, console
 from dpmodel.cli.plot import plot_calibration
 from dpmodel.data.systems import System, find_systems
+from dpmodel.edit.uncertainty import n_atoms, residuals
 from dpmodel.errors import FileError
 from dpmodel.io.files import make_folder, replacing
 from dpmodel.potential import Potential, load
@@ -62,7 +63,7 @@ def main(
 
 def calibration(potential: Potential, paths: Sequence[str], most: int | None) -> Check:
     """Errors of energies, per atom, on the systems in and below ``paths`` beside those that the model expects."""
-    residuals, deviations = [], []
+    errors, deviations = [], []
     for path in find_systems(paths):
         system = System(path, potential.settings, {"energy"})
         frames = [system.frame(i) for i in range(min(most or system.n_frames, system.n_frames))]
@@ -70,13 +71,11 @@ def calibration(potential: Potential, paths: Sequence[str], most: int | None) ->
         if frames:
             structures = [frame.structure for frame in frames]
             predictions = potential.evaluate_many(structures, forces=False, uncertainty=True)
-            for frame, p in zip(frames, predictions, strict=True):
-                n = max(1, int(np.sum(frame.structure.types >= 0)))
-                residuals.append((float(p.energy[0]) - float(frame.labels["energy"])) / n)
-                deviations.append(float(p.energy_uncertainty[0]) / n)
-    if not residuals:
+            errors += [*residuals(predictions, frames)]
+            deviations += [p.energy_uncertainty[0] / n_atoms(f) for p, f in zip(predictions, frames, strict=True)]
+    if not errors:
         raise FileError(f"{', '.join(paths)}: expected energies to compare uncertainties with, found none")
-    return Check(np.array(residuals), np.array(deviations))
+    return Check(np.array(errors), np.array(deviations))
 
 
 def evaluate_systems(

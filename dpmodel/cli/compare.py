@@ -150,11 +150,7 @@ class Comparison:
         if line.missing:
             return {"name": line.name, "missing": line.missing}
         quantities = {
-            name: {
-                "largest": json_number(gap.largest),
-                "scale": json_number(gap.scale),
-                "relative": json_number(gap.relative),
-            }
+            name: {part: json_number(getattr(gap, part)) for part in ("largest", "scale", "relative")}
             for name, gap in line.gaps.items()
         }
         times = {"first_seconds": line.first, "seconds": line.seconds}

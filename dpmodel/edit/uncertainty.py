@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import replacing
 from dpmodel.io.metadata import RIGIDITY
+from dpmodel.prediction import Prediction
 from dpmodel.statistics.rigidity import Check, Rigidity, calibrated
 from dpmodel.xp import Array
 
@@ -87,7 +89,8 @@ def calibrate(
             f = _per_atom(evaluator, chunk)
             if counted:
                 sums.features = np.concatenate([sums.features, f])
-                sums.residuals = np.concatenate([sums.residuals, _residuals(evaluator, chunk)])
+                energies = evaluator.evaluate([frame.structure for frame in chunk], Wants(forces=False), strict=False)
+                sums.residuals = np.concatenate([sums.residuals, residuals(chain.from_iterable(energies), chunk)])
             else:
                 sums.covariance = sums.covariance + f.T @ f
             sums.done = n_before
@@ -118,16 +121,15 @@ def _per_atom(evaluator: Evaluator, frames: Sequence[Frame]) -> Array:
     silent = evaluator.file.settings.atom_exclude_types
     counted = [~np.isin(frame.structure.types, silent)[:, None] for frame in frames]
     sums = [(layer * mask).sum(axis=0) for layer, mask in zip(layers, counted, strict=True)]
-    return np.stack([f / _count(frame) for f, frame in zip(sums, frames, strict=True)])
+    return np.stack([f / n_atoms(frame) for f, frame in zip(sums, frames, strict=True)])
 
 
-def _residuals(evaluator: Evaluator, frames: Sequence[Frame]) -> Array:
+def residuals(predictions: Iterable[Prediction], frames: Sequence[Frame]) -> Array:
     """(nf,) errors of energies, eV per atom."""
-    structures = [frame.structure for frame in frames]
-    predictions = [p for part in evaluator.evaluate(structures, Wants(forces=False), strict=False) for p in part]
     errors = [float(p.energy[0]) - float(f.labels["energy"]) for p, f in zip(predictions, frames, strict=True)]
-    return np.array(errors) / [_count(frame) for frame in frames]
+    return np.array(errors) / [n_atoms(frame) for frame in frames]
 
 
-def _count(frame: Frame) -> int:
+def n_atoms(frame: Frame) -> int:
+    """The number of real atoms, at least 1."""
     return max(1, int(np.sum(frame.structure.types >= 0)))

@@ -29,6 +29,14 @@ NEWER = set(
     use_aparam_as_mask embedding_width trainable atom_exclude_types pair_exclude_types exclude_types env_mat
     use_exp_switch""".split()
 )
+# settings of fitting nets that the file has copies of, of all heads and of some
+FITTING_COPIES = """neuron activation_function precision resnet_dt numb_fparam numb_aparam dim_case_embd default_fparam
+    rcond use_aparam_as_mask trainable""".split()
+HEAD_COPIES = {
+    "ener": ("atom_ener", "layer_name"),
+    "polar": ("fit_diag", "shift_diag"),
+    "property": ("task_dim", "intensive", "distinguish_types"),
+}
 # settings that only the script in the file has
 SCRIPT_ONLY = {
     "": "data_stat_nbatch data_stat_protect data_bias_nsample finetune_head model_branch_alias info".split(),
@@ -94,21 +102,7 @@ class Reader:
     def fitting(self, f: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of the fitting net; redundant and constant entries are left to the comparison with the template."""
         kind = f.get("type", "ener")
-        names = {
-            "neuron",
-            "activation_function",
-            "precision",
-            "resnet_dt",
-            "numb_fparam",
-            "numb_aparam",
-            "dim_case_embd",
-        }
-        names |= {"default_fparam", "rcond", "use_aparam_as_mask", "trainable"}
-        names |= {
-            "ener": {"atom_ener", "layer_name"},
-            "polar": {"fit_diag", "shift_diag"},
-            "property": {"task_dim", "intensive", "distinguish_types"},
-        }.get(kind, set())
+        names = {*FITTING_COPIES, *HEAD_COPIES.get(kind, ())}
         values = {name: f[name] for name in names if name in f} | {"type": kind}
         flags = values.get("trainable")
         if isinstance(flags, list) and flags and all(flag is flags[0] for flag in flags):

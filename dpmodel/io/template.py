@@ -39,15 +39,7 @@ def fitting(settings: ModelSettings, model: Model) -> Tree:
     version, name, extra = FITTINGS[s.type]
     trainable = list(s.trainable) if isinstance(s.trainable, tuple) else [s.trainable] * (len(s.neuron) + 1)
     dumped = s.model_dump()
-    stored = {
-        "neuron",
-        "resnet_dt",
-        "numb_fparam",
-        "numb_aparam",
-        "dim_case_embd",
-        "default_fparam",
-        "activation_function",
-    }
+    stored = "neuron resnet_dt numb_fparam numb_aparam dim_case_embd default_fparam activation_function".split()
     computed = {
         "dim_out": m.n_net,
         "embedding_width": settings.descriptor.rotation_width,

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from dpmodel.errors import FileError
+from dpmodel.io.files import read_text
 from dpmodel.io.tree import LONGEST_NUMBER, MAX_DEPTH, expect_mapping, map_leaves, parse_json
 from dpmodel.io.values import DTYPES, check_array, describe, plain_value
 
@@ -18,13 +19,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def read_json(path: str) -> dict[str, Any]:
     """The tree in a ``.dp.json`` file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FileError(
-            f"{path}: expected UTF-8 text, found byte {error.object[error.start]} at {error.start}"
-        ) from None
-    return _decode(parse_json(text, path), path)
+    return _decode(parse_json(read_text(path), path), path)
 
 
 def write_json(file: BinaryIO, tree: dict[str, Any], name: str) -> None:

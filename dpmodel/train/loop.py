@@ -89,15 +89,15 @@ class Training:
             return True  # nothing is left to do
         if self.processes.rank == 0:
             self._open()
-        with _stopping() as stop, ThreadPoolExecutor(1) as self._reader:
+        with _stopping() as stop, ThreadPoolExecutor(1) as reader:
             for step in range(self.step - self.step % self.script.training.acc_freq, self.step):
-                task, batch = self._turns(step)[0], self._read(step).result()
+                task, batch = self._turns(step)[0], self._read(reader, step).result()
                 self.learner.step(task, batch, self._rate(step), move=False)  # gradients that were waiting
-            following = self._read(self.step)
+            following = self._read(reader, self.step)
             while not self.finished and not self._anybody(stop.is_set()):
                 with self._timed("data"):
                     batch, task = following.result(), self._turns(self.step)[0]
-                following = self._read(self.step + 1)
+                following = self._read(reader, self.step + 1)
                 self._learn(task, batch, watch)
             following.cancel()
             refit = self.finished and self.script.training.change_bias_after_training
@@ -212,11 +212,11 @@ class Training:
 
     # --- data ---
 
-    def _read(self, step: int) -> "Future[Batch]":
+    def _read(self, reader: ThreadPoolExecutor, step: int) -> "Future[Batch]":
         """This process's part of the batch of a step, made while another one is learned from."""
         task, number = self._turns(step)
         part = slice(self.processes.rank, None, self.processes.size)
-        return self._reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), part))
+        return reader.submit(lambda: self._collated(task, self.data[task].train.frames(number), part))
 
     def _collated(self, task: str, frames: list[Frame], part: slice = slice(None)) -> Batch:
         uncounted = self.script.tasks[task].objective.uncounted

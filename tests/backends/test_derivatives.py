@@ -127,7 +127,7 @@ def paddle_gradients(model: Model, graph: Graph, positions: np.ndarray) -> dict[
 
     layer = dpmodel_paddle.Model(model)
     loss(layer(*dpmodel_paddle.tensors((graph, positions)))).backward()
-    return {path: value.grad.numpy() for path, value in layer.named_arrays()}
+    return {path: x.grad.numpy() for path, x in layer.state().items() if not x.stop_gradient}
 
 
 GRADIENTS = {

@@ -300,8 +300,7 @@ def test_layers_hold_arrays_under_their_paths() -> None:
     named = {path.replace(".", "__") for path in state(example()[0])}
     assert set(layer.state_dict()) == named
     assert {name for name, _ in layer.named_parameters()} == {path.replace(".", "__") for path in trained}
-    assert {path for path, _ in layer.named_arrays()} == trained
-    assert all(not parameter.stop_gradient for _, parameter in layer.named_arrays())
+    assert {path for path, value in layer.state().items() if not value.stop_gradient} == trained
     assert all(buffer.stop_gradient for buffer in layer.buffers())
 
 
