@@ -59,6 +59,11 @@ class Wants:
         return cls(forces or gauges[atom_virial] == "edges", gauges[atom_virial], hessian, uncertainty)
 
 
+def quiet() -> Any:
+    """NumPy's warnings are off: results are looked at afterwards."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 class Evaluator:
     """A model's functions on an engine, each compiled when it is first called.
 
@@ -94,7 +99,7 @@ class Evaluator:
         """
         positions = flat_positions(frames)
         make = self._energies if self.file.settings.fitting_net.type == "ener" else self._outputs
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # an error below, not a warning
+        with quiet():
             made = make(frames, graph, positions, wants)
         expect_finite(made, graph, positions, self.selection.cutoff, first_frame)
         return made
@@ -146,12 +151,14 @@ class Evaluator:
         for batch in _batches(frames, BATCH):
             graph = build_graph(batch, self.selection, strict=strict, first_frame=done)
             done += len(batch)
-            rows = self._plain(LAYERS[layer], graph, flat_positions(batch)).astype(np.float64)
-            start = 0
-            for frame in batch:
-                part = rows[start : start + len(frame.types)]
-                start += len(part)
-                yield np.where(frame.types[:, None] < 0, 0.0, part)
+            with quiet():
+                rows = self._plain(LAYERS[layer], graph, flat_positions(batch)).astype(np.float64)
+            ends = np.cumsum([len(frame.types) for frame in batch])
+            real = [frame.types[:, None] >= 0 for frame in batch]
+            parts = [np.where(r, rows[end - len(r) : end], 0.0) for r, end in zip(real, ends, strict=True)]
+            made = [Prediction(outputs={f"atom_{layer}": part[None]}) for part in parts]
+            expect_finite(made, graph, flat_positions(batch), self.selection.cutoff, done - len(batch))
+            yield from parts
 
     def heat_flux(self, frames: Sequence[Structure], velocities: np.ndarray, masses: np.ndarray) -> HeatFlux:
         """The heat flux of frames of the same size; velocities (nf, n, 3) angstrom/fs, masses (nf, n) g/mol."""
@@ -159,8 +166,14 @@ class Evaluator:
         for batch in _batches(frames, BATCH):
             graph, speeds = build_graph(batch, self.selection, first_frame=done), velocities[done : done + len(batch)]
             done += len(batch)
-            fluxes.append(self.virial_heat_flux(graph, flat_positions(batch), speeds.reshape(-1, 3)))
-            atom_energy.append(self.atomic_output(graph, flat_positions(batch))[:, 0])
+            x, n = flat_positions(batch), len(batch)
+            with quiet():
+                flux, energy = self.virial_heat_flux(graph, x, speeds.reshape(-1, 3)), self.atomic_output(graph, x)
+            both = zip(energy.reshape(n, 1, -1), flux, strict=True)
+            made = [Prediction(atom_energy=e, outputs={"heat flux": j}) for e, j in both]
+            expect_finite(made, graph, x, self.selection.cutoff, done - n)
+            fluxes.append(flux)
+            atom_energy.append(energy[:, 0])
         energy = np.concatenate(atom_energy).reshape(masses.shape)
         energy = energy + 0.5 * KINETIC * masses * (velocities**2).sum(axis=-1)
         return HeatFlux(np.concatenate(fluxes), (energy[..., None] * velocities).sum(axis=1))

@@ -47,6 +47,7 @@ class HeatFlux:
         return self.virial + self.convective
 
 
+NOT_FINITE = "the {} is not a finite number{}; numbers overflow where atoms nearly coincide, or in a damaged model"
 PER_FRAME = ("energy", "virial", "energy_uncertainty")
 FIELDS = tuple(f.name for f in fields(Prediction) if f.name != "outputs")
 
@@ -62,41 +63,50 @@ def stress_of(virial: Array, cell: Array) -> Array | None:
 
 
 class NotFinite(NamedTuple):
-    """A number of a prediction that is infinite or NaN: the quantity, and the atom to blame for it."""
+    """Numbers of a prediction that are infinite or NaN: the quantity, and the atoms that have them."""
 
     quantity: str
-    atom: int
+    atoms: Array
 
 
 def expect_finite(
     predictions: Sequence[Prediction], graph: Graph, positions: Array, cutoff: float, first_frame: int = 0
 ) -> None:
-    """Raise InputError for infinite numbers and NaN in the frames of ``graph``, which count from ``first_frame``."""
+    """Raise InputError for infinite numbers and NaN in the frames of ``graph``, which count from ``first_frame``.
+
+    The error names the atom whose neighbor is closest, of those that have such numbers.
+    """
     for f, prediction in enumerate(predictions):
         odd = not_finite(prediction)
         if odd is not None:
-            row = np.flatnonzero(graph.frame == f)[odd.atom]
-            vectors = positions[graph.neighbors[row]] - positions[row] + graph.shift[row]
-            distance = np.linalg.norm(vectors, axis=-1).min(initial=np.inf)
-            nearest = f", its nearest neighbor is {distance:.3g} Å away" if distance <= cutoff else ""
+            rows = np.flatnonzero(graph.frame == f)[odd.atoms]
+            vectors = positions[graph.neighbors[rows]] - positions[rows, None] + graph.shift[rows]
+            distances = np.linalg.norm(vectors, axis=-1).min(axis=1, initial=np.inf)
+            k = distances.argmin()
+            nearest = f", its nearest neighbor is {distances[k]:.3g} Å away" if distances[k] <= cutoff else ""
             raise InputError(
-                f"frame {first_frame + f}, atom {odd.atom}: the {odd.quantity} is not a finite number{nearest}; "
-                "numbers overflow where atoms nearly coincide, or in a damaged model"
+                f"frame {first_frame + f}, atom {odd.atoms[k]}: {NOT_FINITE.format(odd.quantity, nearest)}"
             )
 
 
 def not_finite(p: Prediction) -> NotFinite | None:
-    """The first number of one frame that is not finite, if there is one; of a sum, the atom with the largest part."""
+    """The first numbers of one frame that are not finite, if any; of a sum, the atom with the largest part."""
     parts = {"energy": p.atom_energy, "force": p.forces, "virial": p.atom_virial, "Hessian": p.hessian}
+    parts |= {"uncertainty": p.atom_uncertainty}
     parts |= {name.removeprefix("atom_"): value for name, value in p.outputs.items() if name.startswith("atom_")}
     rows = {name: value[0].reshape(value.shape[1], -1) for name, value in parts.items() if value is not None}
     for name, values in rows.items():
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            return NotFinite(name, int(bad.argmax()))
-    for name, total in {"energy": p.energy, "virial": p.virial, **p.outputs}.items():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            return NotFinite(name, bad)
+    for name, total in {
+        "energy": p.energy,
+        "virial": p.virial,
+        "uncertainty": p.energy_uncertainty,
+        **p.outputs,
+    }.items():
         if total is not None and not np.isfinite(total).all():
-            return NotFinite(name, int(np.abs(next(iter(rows.values()))).max(axis=1).argmax()))
+            return NotFinite(name, np.abs(next(iter(rows.values()))).max(axis=1).argmax(keepdims=True))
     return None
 
 

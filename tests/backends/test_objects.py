@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import dpmodel
 from dpmodel.backend import Engine
+from dpmodel.edit.precision import with_precision
 from dpmodel.errors import BackendError, DpmodelError, InputError
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
@@ -139,6 +141,18 @@ def test_the_frame_that_is_not_finite_is_named() -> None:
     potential = Potential(spoilt, engine_of("numpy"))
     with pytest.raises(InputError, match="frame 5, atom 4: the energy is not a finite number"):
         potential.evaluate_many([*sound, odd], forces=False)
+
+
+def test_atoms_that_nearly_coincide(engine: Engine) -> None:
+    """In single precision numbers overflow; the two are named, and how close they are, whatever is asked."""
+    potential = Potential(with_precision(case("update_h2").file, "float32"), engine)
+    x = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0], [3, 3, 3], [3.002, 3, 3], [2.76, 3.93, 3]])
+    ask: list[Callable[..., Any]] = [potential.evaluate]
+    if engine.name == "numpy":
+        ask += [potential.describe, partial(potential.heat_flux, velocities=x, masses=np.ones(len(potential.type_map)))]
+    for function in ask:
+        with pytest.raises(InputError, match=r"frame 0, atom [34]: the .* its nearest neighbor is 0.002 Å away"):
+            function(x, [0, 1, 1, 0, 1, 1], 8.0 * np.eye(3))
 
 
 def test_sums_that_are_not_finite_are_an_error_too() -> None:

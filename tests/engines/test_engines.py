@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from ase import Atoms
 from ipi.pes import load_pes
 from ipi.utils.units import unit_to_user
 from openmm import unit
+from typer.testing import CliRunner
 
 import dpmodel
+from dpmodel.cli.app import app
 from dpmodel.data.systems import System
 from dpmodel.engines import ipi as ipi_driver
+from dpmodel.engines.ase import DPCalculator
 from dpmodel.engines.openmm import python_force
 from dpmodel.errors import InputError
+from dpmodel.io.model import read_model, write_model
+from dpmodel.module import Rebuilder, state
 
 ROOT = Path(__file__).parents[2]
 WATER = ROOT / "tests" / "reference" / "trained" / "single.dp"
@@ -43,6 +49,65 @@ def expected(frame: Any) -> Any:
 
 def symbols(frame: Any) -> list[str]:
     return ["OH"[t] for t in frame.types]
+
+
+# --- numbers that are none ---
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file whose last weight makes sums that are no numbers."""
+    file, path = read_model(WATER), tmp_path_factory.mktemp("model") / "overflow.dp"
+    arrays = dict(state(file.model))
+    last = [name for name in arrays if name.startswith("fitting.") and name.endswith("weight")][-1]
+    arrays[last] = np.full_like(arrays[last], 1.7e308)
+    write_model(path, replace(file, model=Rebuilder(file.model)(arrays)))
+    return path
+
+
+DOORS = ["ASE", "i-PI", "OpenMM", "TorchSim", "eval", "test", "relax", "label"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_numbers_that_are_not_finite_are_one_error(
+    door: str, frame: Any, template: Path, overflowing: Path, tmp_path: Path
+) -> None:
+    """It names frame and atom, and nothing is written."""
+    if door == "TorchSim" and sys.version_info < (3, 12):
+        pytest.skip("TorchSim needs Python 3.12")
+    atoms = Atoms(symbols(frame), frame.positions, cell=frame.cell, pbc=True)
+    ase.io.write(tmp_path / "in.xyz", atoms)
+    out, data = tmp_path / "out.xyz", ROOT / "examples" / "water" / "data" / "valid_16"
+    commands = {
+        "eval": [overflowing, tmp_path / "in.xyz", "-o", out],
+        "test": [overflowing, "-s", data, "-n", "1"],
+        "relax": [overflowing, tmp_path / "in.xyz", "-o", out],
+        "label": [overflowing, tmp_path / "in.xyz", "--to", out],
+    }
+
+    def use() -> Any:
+        if door in commands:
+            return CliRunner().invoke(app, [door, *map(str, commands[door])], catch_exceptions=False)
+        if door == "ASE":
+            atoms.calc = DPCalculator(overflowing)
+            return atoms.get_forces()
+        if door == "i-PI":
+            return driver(template, model=str(overflowing))(frame.cell.T / ANGSTROM, frame.positions / ANGSTROM)
+        if door == "OpenMM":
+            return context(frame, python_force(overflowing, symbols(frame))).getState(getForces=True)
+        import torch
+        import torch_sim
+
+        from dpmodel_torch.torchsim import TorchSimModel
+
+        model = TorchSimModel(dpmodel.load(overflowing, backend="torch"))
+        return model(torch_sim.io.atoms_to_state([atoms], torch.device("cpu"), torch.float64))
+
+    with pytest.raises(Exception, match=r"frame 0, atom \d+: the energy is not a finite number, its nearest") as error:
+        use()
+    assert door == "OpenMM" or error.type is InputError
+    assert not list(out.rglob("*.npy"))
+    assert not out.is_file()
 
 
 # --- i-PI ---

@@ -372,7 +372,7 @@ def test_numbers_that_are_none_stop_the_run() -> None:
     nothing = EnergyForces(*(np.full(shape, np.nan) for shape in ((1,), (8,), (8, 3), (1, 3, 3), (8, 3, 3))))
     with (
         patch.object(Evaluator, "evaluate_domain", return_value=nothing),
-        pytest.raises(DpmodelError, match="energy or the virial is not a finite number"),
+        pytest.raises(DpmodelError, match="atom ID 1: the energy is not a finite number"),
     ):
         lmp.command("run 0")
 

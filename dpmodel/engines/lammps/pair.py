@@ -52,6 +52,7 @@ from dpmodel.errors import DpmodelError, InputError
 from dpmodel.graph import Graph
 from dpmodel.model.predict import EnergyForces
 from dpmodel.potential import Potential, load
+from dpmodel.prediction import NOT_FINITE, Prediction, not_finite
 from dpmodel.xp import Array
 
 T = TypeVar("T")
@@ -296,8 +297,11 @@ class Pair:
         results = [
             self._evaluate(here, m, bool(vflag & ATOM_VIRIAL)) for m in range(len(self.potentials) if several else 1)
         ]
-        if not all(np.isfinite([r.energy[0], r.virial[0].sum()]).all() for r in results):
-            raise DpmodelError("the energy or the virial is not a finite number")
+        for r in results:
+            parts = {"atom_energy": r.atom_energy[None, :n_local], "forces": r.forces[None, :n_local]}
+            odd = not_finite(Prediction(energy=r.energy, virial=r.virial, **parts))
+            if odd is not None:
+                raise DpmodelError(f"atom ID {here.ids[odd.atoms[0]]}: {NOT_FINITE.format(odd.quantity, '')}")
         if several and self.deviation is not None:
             forces = [r.forces[:n_local] for r in results]
             self.deviation.write(step, here.ids[:n_local], forces, self._virials(results), self.comm)
