@@ -180,7 +180,7 @@ def _lines(run: Training, console: Console, *, pace: bool = True) -> Watch:
 
     def watch(step: int, task: str, errors: Columns, learning_rate: float) -> None:
         nonlocal last, since
-        if step > 1 and step % run.script.training.disp_freq:
+        if not run.is_displayed(step):
             return
         now = time.monotonic()
         each, last, since = (now - since) / (step - last), step, now

@@ -110,6 +110,10 @@ class Training:
         """Whether all steps are done, or validation has not become better for as long as the patience lasts."""
         return self.step >= self.n_steps or self._out_of_patience
 
+    def is_displayed(self, step: int) -> bool:
+        """Whether there is a row of the learning curve after ``step``: the first, the last and every ``disp_freq``."""
+        return step in (1, self.n_steps) or step % self.script.training.disp_freq == 0
+
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         start = time.monotonic()
@@ -149,7 +153,7 @@ class Training:
         if self._curve is not None:
             if training.disp_avg:
                 self._sums.setdefault(task, []).append(columns)
-            if self.step == 1 or self.step % training.disp_freq == 0:
+            if self.is_displayed(self.step):
                 with self._timed("validation"):
                     trained, validated = self._trained(task, columns, rate), self._validated(rate)
                     self._curve.row(self.step, trained, validated, rate)

@@ -202,6 +202,6 @@ def test_a_new_head_may_have_any_settings(folder: Path) -> None:
 @pytest.mark.parametrize("option", ["finetune", "init_model", "restart"])
 def test_compressed_models_do_not_learn(folder: Path, option: str) -> None:
     """Said of all three options in the same words, before anything is compared with the input."""
-    path = Path(__file__).parents[1] / "reference" / "trained" / "strip_c.pth"
+    origin: dict[str, Any] = {option: Path(__file__).parents[1] / "reference" / "trained" / "strip_c.pth"}
     with pytest.raises(FileError, match=r"strip_c.pth: expected a model that can be trained, found a compressed one"):
-        prepare(read_script(script(Path("data"))), ENGINE, StartFrom(**{option: path}))
+        prepare(read_script(script(Path("data"))), ENGINE, StartFrom(**origin))

@@ -122,5 +122,6 @@ def _lammps_error(message: str, is_shown: bool) -> str:
     hint = advice(message)
     if "deepmd" in message.partition("Last input line:")[2].split():
         hint = f"Write 'pair_style {STYLE} model.dp' in place of 'pair_style deepmd model.pb': the rest is the same"
-    lines = [] if is_shown and os.path.sameopenfile(1, 2) else [f"error: LAMMPS: {message}"]
+    is_together = MPI.COMM_WORLD.size > 1 or os.path.sameopenfile(1, 2)  # a launcher forwards both to one place
+    lines = [] if is_shown and is_together else [f"error: LAMMPS: {message}"]
     return "".join(f"{line}\n" for line in [*lines, *([hint] if hint else [])])
