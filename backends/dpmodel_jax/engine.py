@@ -156,11 +156,15 @@ def outside(function: Transfer, x: jax.Array, count: int) -> jax.Array:
 
 
 def in_double_precision(function: Function) -> Function:
-    """``function`` with float64 allowed while it runs."""
+    """``function`` with float64 allowed while it runs, and products of float32 not rounded to TF32 on a GPU.
+
+    Whoever wants TF32 sets ``jax_default_matmul_precision``.
+    """
 
     @wraps(function)
     def run(*x: Any) -> Any:
-        with jax.enable_x64(True):
+        precision = getattr(jax.config, "jax_default_matmul_precision", None) or "highest"
+        with jax.enable_x64(True), jax.default_matmul_precision(precision):
             return function(*x)
 
     return run

@@ -124,7 +124,8 @@ def _tell_end(run: Training, console: Console, finished: bool) -> None:
     training, total = run.script.training, sum(run.spent.values())
     if run.spent:
         parts = ", ".join(f"{what} {seconds / total:.0%}" for what, seconds in run.spent.items())
-        console.print(f"took {timedelta(seconds=round(total))}: {parts}", highlight=False)
+        mean = f"; {1e3 * total / run.taken:.3g} ms a step" if run.taken else ""
+        console.print(f"took {timedelta(seconds=round(total))}: {parts}{mean}", highlight=False)
     for name, (error, step) in run.smallest.items():
         if name.partition(" ")[0] != "rmse" or not _has_terms(run.smallest):
             console.print(f"best {escape(name)} {error:.3g} at step {step}", highlight=False)

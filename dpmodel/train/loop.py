@@ -72,6 +72,7 @@ class Training:
         self._best = {v.prefix: BestCheckpoints(v.prefix, folder) for v in self.validations}
         self.written: dict[str, Path] = {}  # files by kind: the last of each
         self.spent: dict[str, float] = {}  # seconds by kind of work
+        self.taken = 0  # steps that were learned from since the start
         self.smallest: dict[str, tuple[float, int]] = {}  # errors of the curve by column, and their step
         self._append = append
         self._curve: Curve | None = None  # files are touched when the run starts
@@ -149,7 +150,7 @@ class Training:
             ) from None
         if self._average is not None:
             self._average.add()
-        self.step += 1
+        self.step, self.taken = self.step + 1, self.taken + 1
         if self._curve is not None:
             if training.disp_avg:
                 self._sums.setdefault(task, []).append(columns)

@@ -217,6 +217,13 @@ def test_dynamics_under_pressure_compiles_once_or_twice(most_bins: int, monkeypa
     assert 1 <= engine.compilations <= 3
 
 
+def test_products_are_not_rounded_to_tf32() -> None:
+    traced = dpmodel_jax.engine.in_double_precision(jax.make_jaxpr(lambda x: x @ x))
+    assert "Precision.HIGHEST" in str(traced(np.eye(2, dtype=np.float32)))
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert "Precision.HIGHEST" not in str(traced(np.eye(2, dtype=np.float32)))
+
+
 # --- functions of pytrees ---
 
 
