@@ -13,7 +13,7 @@ import numpy as np
 class Initializer:
     """Draws the arrays below ``path``; ``draw("layers.0")`` draws those one level down.
 
-    ``seed=None`` gives arrays of the right shape with nothing in them: a mould to read a file into.
+    ``seed=None`` gives arrays of the right shape with nothing in them: a blank to read a file into.
     """
 
     seed: int | None

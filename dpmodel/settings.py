@@ -307,10 +307,10 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     Names of other numbers, or whose parts begin with other letters, are of another kind: "dpa3" is no typo for "dpa2".
     """
-    spelt = {one.lower(): one for one in names if _are_akin(name.lower(), one.lower())}
-    near = [one for one in spelt if _letters(one) == _letters(name.lower())]
-    near = near or get_close_matches(name.lower(), spelt, n=1, cutoff=0.75)
-    return f"; did you mean {spelt[near[0]]!r}?" if near else ""
+    by_lower_case = {one.lower(): one for one in names if _are_akin(name.lower(), one.lower())}
+    near = [one for one in by_lower_case if _letters(one) == _letters(name.lower())]
+    near = near or get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.75)
+    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""
 
 
 def _letters(name: str) -> str:

@@ -12,7 +12,7 @@ SOURCES = sorted([*ROOT.glob("dpmodel/**/*.py"), *ROOT.glob("backends/*/**/*.py"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 BARE = set("found given place places known kept told mine".split())  # participles: of what?
 BRITISH = re.compile(
-    r"\b\w*(neighbour|centre|colour|behaviour|favour|normalis|initialis|optimis|organis|recognis|minimis|learnt|licence)",
+    r"\b\w*(neighbour|centre|colour|behaviour|favour|normalis|initialis|optimis|organis|recognis|minimis|learnt|licence|mould|spelt)",
     re.IGNORECASE,
 )
 ODD = re.compile(r"clothes of|stands once|factor of a stair|\btexts\b", re.IGNORECASE)

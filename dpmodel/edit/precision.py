@@ -14,13 +14,13 @@ def with_precision(file: ModelFile, precision: str) -> ModelFile:
     data = file.settings.model_dump()
     data["descriptor"]["precision"] = data["fitting_net"]["precision"] = precision
     settings = ModelSettings.read(data, "model")
-    mould = state(build(settings, seed=None))
+    blank = state(build(settings, seed=None))
     in_tables = Initializer(None).cast(settings.descriptor.dtype).numpy_dtype
 
     def cast(path: str, value: np.ndarray) -> np.ndarray:
         if path.endswith("type_embedding.features"):  # known to every precision
-            return mould[path]
-        return value.astype(mould[path].dtype if path in mould else in_tables, copy=False)
+            return blank[path]
+        return value.astype(blank[path].dtype if path in blank else in_tables, copy=False)
 
     with np.errstate(over="ignore"):  # infinite numbers are refused where a model is written
         arrays = {path: cast(path, value) for path, value in state(file.model).items()}

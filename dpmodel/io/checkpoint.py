@@ -159,7 +159,7 @@ def choose(model_params: Any, head: str | None, file: str) -> tuple[str, Any]:
 
 
 def head_called(wanted: str, aliases: Mapping[str, Sequence[str]]) -> str | None:
-    """The head with the name ``wanted`` or, by ``aliases``, another one: as it is spelt, or regardless of case."""
+    """The head with the name ``wanted`` or, by ``aliases``, another one: as it is spelled, or regardless of case."""
     called = [(name, other) for name, also in aliases.items() for other in (name, *also)]
     exact = [name for name, other in called if other == wanted]
     close = dict.fromkeys(name for name, other in called if other.lower() == wanted.lower())
@@ -186,15 +186,15 @@ def from_checkpoint(
     settings, tensors, reader = settings_of({name: script}, name, file), tensors_of(state, name), Reader(file)
     if takes_all_neighbors(settings, own_tensors(state, name)):
         settings = with_all_neighbors(settings)
-    mould = with_tables(empty_model(settings, len(tensors), file), _tables(tensors), reader)
-    names = tensor_paths(settings, mould)
+    blank = with_tables(empty_model(settings, len(tensors), file), _tables(tensors), reader)
+    names = tensor_paths(settings, blank)
     _expect_tensors(tensors, names, file)
     arrays = {leaf.path: reader.array(leaf, tensors[name], name) for name, leaf in names.items() if name in tensors}
     extra = state.get("_extra_state", {})
     beside = {"backend": "PyTorch", "model_def_script": script, "@variables": {}}
     beside |= {key: extra[key] for key in (RIGIDITY,) if key in extra}
     distance = shortest_distance({DISTANCE: tensors.get(DISTANCE)}, file)
-    return ModelFile(settings, filled(mould, arrays, reader), extras_of(beside, file), distance)
+    return ModelFile(settings, filled(blank, arrays, reader), extras_of(beside, file), distance)
 
 
 def takes_all_neighbors(settings: ModelSettings, tensors: Mapping[str, Any]) -> bool:

@@ -57,18 +57,18 @@ def from_tree(tree: Mapping[str, Any], file: str = "model") -> ModelFile:
     reader, extras = Reader(file), extras_of(tree, file)
     settings = reader.settings(tree["model"], extras.get("model_def_script"))
     tables = _entries_of_tables(tree["model"]["descriptor"])
-    mould = with_tables(empty_model(settings, count_arrays(tree["model"]), file), tables, reader)
-    model = filled(mould, reader.arrays(model_template(settings, mould), tree["model"]), reader)
+    blank = with_tables(empty_model(settings, count_arrays(tree["model"]), file), tables, reader)
+    model = filled(blank, reader.arrays(model_template(settings, blank), tree["model"]), reader)
     return ModelFile(settings, model, extras, shortest_distance(tree, file))
 
 
-def filled(mould: Model, arrays: State, reader: Reader) -> Model:
-    """``mould`` with ``arrays``, which ``reader`` took from a file, in the precision and the shapes that it wants."""
-    empty = state(mould)
+def filled(blank: Model, arrays: State, reader: Reader) -> Model:
+    """``blank`` with ``arrays``, which ``reader`` took from a file, in the precision and the shapes that it wants."""
+    empty = state(blank)
     held = {path: reader.held(path, value, _dtype(empty[path])) for path, value in arrays.items()}
     # constants, and zeros and ones where older files have nothing
     held |= {path: np.array(value) for path, value in empty.items() if path not in held}
-    model: Model = Rebuilder(mould)(held)
+    model: Model = Rebuilder(blank)(held)
     for path, value, want, words in expected_shapes(model):
         if tuple(value.shape) != want:
             reader.fail(reader.where[path], f"shape {words} = {want}", words=f"{tuple(value.shape)}")

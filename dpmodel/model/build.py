@@ -16,7 +16,7 @@ from dpmodel.xp import Array
 def build(settings: ModelSettings, seed: int | None = 0, descriptor: Any = None) -> Model:
     """The model that ``settings`` describe, with initial values drawn from ``seed``, or with another ``descriptor``.
 
-    ``seed=None`` gives a mould: arrays of the right shapes with nothing in them, to read a file into.
+    ``seed=None`` gives a blank model: arrays of the right shapes with nothing in them, to read a file into.
     """
     draw = Initializer(seed)
     n_out = output_width(settings.fitting_net)

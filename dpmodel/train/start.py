@@ -193,10 +193,10 @@ def loaded_models(script: Script, models: Mapping[str, ModelFile], path: str) ->
 
 
 def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
-    mould, loaded = build(task.model, seed=None), state(file.model)
+    blank, loaded = build(task.model, seed=None), state(file.model)
     if file.settings.type_map != task.model.type_map:
         raise FileError(f"{path}: its type_map is {file.settings.type_map}, that of the input {task.model.type_map}")
-    wanted = state(mould)
+    wanted = state(blank)
     for name in sorted(wanted.keys() | loaded.keys()):
         ours, theirs = (tuple(s[name].shape) if name in s else None for s in (wanted, loaded))
         if ours != theirs:
@@ -208,7 +208,7 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
     arrays = {name: loaded[name].astype(value.dtype) for name, value in wanted.items()}
     others = {key: value for key, value in file.extras.items() if key != RIGIDITY}  # it goes with the last layer
     extras = others | {"model_def_script": task.model.model_dump()}
-    return replace(file, settings=task.model, model=Rebuilder(mould)(arrays), extras=extras)
+    return replace(file, settings=task.model, model=Rebuilder(blank)(arrays), extras=extras)
 
 
 UNREAD = ("seed", "trainable", "precision")  # settings that do not change what a model means

@@ -80,9 +80,9 @@ def test_there_and_back_exactly(name: str) -> None:
 
 def test_from_settings_and_a_state_dict() -> None:
     model, graph, positions = given()
-    mould = dpmodel_torch.Model(build(case("all_updates").file.settings, seed=3))
-    mould.load_state_dict(model.state_dict())
-    same(mould(graph, positions), model(graph, positions), 0.0)
+    blank = dpmodel_torch.Model(build(case("all_updates").file.settings, seed=3))
+    blank.load_state_dict(model.state_dict())
+    same(blank(graph, positions), model(graph, positions), 0.0)
 
 
 def test_memory_is_not_shared() -> None:

@@ -33,12 +33,12 @@ def dpa1(name: str) -> ModelFile:
     shared = {key: section.pop(key) for key in ("smooth", "exclude_types") if key in section}
     descriptor = shared | {"repinit": section, "repformer": {"rcut": 3.0, "rcut_smth": 1.0, "nsel": 6, "nlayers": 1}}
     settings = ModelSettings.read({"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": {}})
-    mould = build(settings)
+    blank = build(settings)
     arrays = {f"descriptor.{key.removeprefix(f'{name}/')}": v for key, v in DPA1.items() if key.startswith(f"{name}/")}
     del arrays["descriptor.settings"], arrays["descriptor.descriptor"]
     ours = ("descriptor.repinit", "descriptor.type_embedding")
-    assert arrays.keys() == {path for path in state(mould) if path.startswith(ours)}
-    return ModelFile(settings, Rebuilder(mould)(state(mould) | arrays))
+    assert arrays.keys() == {path for path in state(blank) if path.startswith(ours)}
+    return ModelFile(settings, Rebuilder(blank)(state(blank) | arrays))
 
 
 @pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")  # "crowded" is meant to

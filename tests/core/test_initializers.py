@@ -64,9 +64,9 @@ def test_paths_and_precision() -> None:
 
 
 def test_a_mould_has_the_shapes_and_draws_nothing() -> None:
-    mould = build(ModelSettings.read(model({"repinit.attn_layer": 1})), seed=None)
-    for path, value, want, _ in expected_shapes(mould):
+    blank = build(ModelSettings.read(model({"repinit.attn_layer": 1})), seed=None)
+    for path, value, want, _ in expected_shapes(blank):
         assert value.shape == want, path
-    assert {path: value.shape for path, value in state(mould).items()} == {
+    assert {path: value.shape for path, value in state(blank).items()} == {
         path: value.shape for path, value in state(build(ModelSettings.read(model({"repinit.attn_layer": 1})))).items()
     }

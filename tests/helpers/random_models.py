@@ -27,12 +27,12 @@ def random_model(settings: ModelSettings, seed: int = 0, *, isotropic: bool = Tr
     Means are zero where ``set_davg_zero`` says so.  ``isotropic``: as in real statistics, means are zero in the angular
     part and deviations the same for x, y and z; otherwise nothing turns with the structure any more.
     """
-    mould, rng = build(settings, seed), np.random.default_rng(seed)
-    values = {path: perturbed(path, value, settings, rng) for path, value in state(mould).items()}
+    blank, rng = build(settings, seed), np.random.default_rng(seed)
+    values = {path: perturbed(path, value, settings, rng) for path, value in state(blank).items()}
     if not isotropic:
         for path in [path for path in values if path.endswith((".mean", ".stddev")) and np.any(values[path])]:
             values[path] = values[path] + rng.uniform(0.0, 0.1, values[path].shape)
-    return ModelFile(settings, Rebuilder(mould)(values))
+    return ModelFile(settings, Rebuilder(blank)(values))
 
 
 def perturbed(path: str, value: np.ndarray, settings: ModelSettings, rng: np.random.Generator) -> np.ndarray:
