@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpmodel.errors import InputError
+from dpmodel.io.files import read_text
 from dpmodel.xp import Array
 
 PAIR = re.compile(r"""([^\s="']+)\s*=\s*("[^"]*"|'[^']*'|\S+)""")
@@ -54,11 +55,8 @@ class Atoms:
 
 
 def read_xyz(path: Path) -> list[Atoms]:
-    """All frames of a file, extended or plain XYZ.  InputError names the file, the frame and the line."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    """All frames of a file, extended or plain XYZ.  Errors name the file, the frame and the line."""
+    lines = read_text(path).splitlines()
     frames: list[Atoms] = []
     at = 0
     while at < len(lines) and lines[at].strip():

@@ -74,10 +74,7 @@ def _step(row: str) -> float:
 
 def read_curve(path: str) -> dict[str, list[float]]:
     """Columns of a learning curve by name, "step" and "lr" among them; headers in the middle are skipped."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read: {error}") from error
+    lines = read_text(path).splitlines()
     if not lines or not lines[0].startswith("# step"):
         raise FileError(f"{path}: expected a learning curve, whose first line starts with '# step'")
     names = lines[0][1:].split()

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import SINGLE
+from dpmodel.io.files import read_text
 from dpmodel.model.settings import ModelSettings
 from dpmodel.settings import OLD, Settings, remark, remarks_together, setting
 from dpmodel.train.loss import Objective
@@ -228,11 +229,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 
 def load_script(path: str | os.PathLike[str], descriptor: Mapping[str, Any] | None = None) -> Script:
     """The input file at ``path``, JSON or YAML; ``descriptor`` as for ``read_script``."""
+    text = read_text(path)
     try:
-        text = Path(path).read_text("utf-8-sig")
         data = json.loads(text) if Path(path).suffix.lower() == ".json" else yaml.load(text, _Loader)  # noqa: S506
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: cannot be read: {error}") from error
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise FileError(f"{path}: expected JSON or YAML: {error}") from error
     return read_script(data, descriptor)

@@ -10,6 +10,7 @@ from dpmodel.engines.lammps.options import models_and_options
 from dpmodel.engines.lammps.plugin import STYLE
 from dpmodel.engines.lammps.styles import ROWS
 from dpmodel.errors import InputError
+from dpmodel.io.files import read_text
 
 REFUSED = {(row.category, s): row for row in ROWS if row.outcome.startswith("refused") for s in row.styles}
 
@@ -33,13 +34,9 @@ def refusals(script: Path, type_map: Sequence[str] = ()) -> Iterator[str]:
 
 def commands(script: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and words of each command, joined over ``&``, without comments, variables with a fixed value put in."""
-    try:
-        lines = script.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{script}: cannot be read as a script ({error})") from error
     values: dict[str, str] = {}
     before = ""
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(script).splitlines(), 1):
         text = before + line.partition("#")[0].rstrip()
         if text.endswith("&"):
             before = text[:-1] + " "
