@@ -1,11 +1,12 @@
 """One block's rows of a graph: all that it needs to know of each center."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dpmodel.execution import Bin
 from dpmodel.graph import Graph
 from dpmodel.ops.arrays import gather
+from dpmodel.ops.geometry import Environment, environment, statistics_of
 from dpmodel.xp import Array, like, namespace, shape
 
 PAIRS = "repformer"  # the block of which g2, h2 and the switch of a description are
@@ -96,3 +97,10 @@ def real_slots(near: Neighborhood, excluded: tuple[tuple[int, int], ...], n_type
     for a, b in excluded:
         real = real & xp.not_equal(pair, a * (n_types + 1) + b) & xp.not_equal(pair, b * (n_types + 1) + a)
     return real
+
+
+def environment_of(block: Any, near: Neighborhood) -> Environment:
+    """The environment of each center, by the statistics, cutoffs and excluded pairs of types of ``block``."""
+    mean, stddev = statistics_of(near.types, block.mean, block.stddev)
+    real = real_slots(near, block.excluded, block.n_types)
+    return environment(near.vectors, real, mean, stddev, block.smooth_cutoff, block.cutoff, block.protection)

@@ -7,11 +7,10 @@ from math import sqrt
 from typing import NamedTuple
 
 from dpmodel.dpa2.local_attention import LocalAttention
-from dpmodel.dpa2.neighborhood import Neighborhood, real_slots
+from dpmodel.dpa2.neighborhood import Neighborhood, environment_of
 from dpmodel.dpa2.pair_attention import PairValues, PairVectors, PairWeights
 from dpmodel.module import buffer, module, param
 from dpmodel.nn import LayerNorm, Linear
-from dpmodel.ops.geometry import environment, statistics_of
 from dpmodel.xp import Array, namespace, shape
 
 
@@ -155,15 +154,12 @@ class Repformer:
 
     def start(self, near: Neighborhood) -> tuple[Array, Array, Array, Slots]:
         """(g2, h2, switch, slots) before the first layer."""
-        xp = namespace(near.vectors)
-        mean, stddev = statistics_of(near.types, self.mean, self.stddev)
-        real = real_slots(near, self.excluded, self.n_types)
-        env = environment(near.vectors, real, mean, stddev, self.smooth_cutoff, self.cutoff, self.protection)
+        env = environment_of(self, near)
         if self.direct_distance:
             radial, h2 = env.distance[:, :, None] / self.cutoff, near.vectors / self.cutoff
         else:
             radial, h2 = env.rows[:, :, :1], env.rows[:, :, 1:]
-        mask = xp.astype(real, mean.dtype)
+        mask = namespace(env.real).astype(env.real, env.switch.dtype)
         return self.g2_embedding(radial), h2, env.switch, self.slots(env.switch, mask)
 
     def slots(self, switch: Array, mask: Array) -> Slots:

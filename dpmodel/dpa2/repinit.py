@@ -5,11 +5,11 @@ contribute.  Those of a center are all alike, so they are one more slot here, co
 """
 
 from dpmodel.dpa2.attention import GatedAttention
-from dpmodel.dpa2.neighborhood import Neighborhood, real_slots
+from dpmodel.dpa2.neighborhood import Neighborhood, environment_of
 from dpmodel.module import buffer, module
 from dpmodel.nn import MLP, Table, TypeTable, joint
 from dpmodel.ops.arrays import gather
-from dpmodel.ops.geometry import environment, statistics_of
+from dpmodel.ops.geometry import statistics_of
 from dpmodel.xp import Array, like, namespace, shape
 
 
@@ -34,19 +34,18 @@ class EnvironmentEmbedding:
 
     def look(self, near: Neighborhood) -> tuple[Array, Array, Array, Array, Array]:
         """(rows, switch, real, neighbor types, multiplicity) of every slot, and of the empty ones as one more."""
-        xp = namespace(near.vectors)
-        mean, stddev = statistics_of(near.types, self.mean, self.stddev)
-        real = real_slots(near, self.excluded, self.n_types)
-        env = environment(near.vectors, real, mean, stddev, self.smooth_cutoff, self.cutoff, self.protection)
+        env = environment_of(self, near)
         once = env.switch * 0.0 + 1.0
         if not self.padding_leak:
-            return env.rows, env.switch, real, near.neighbor_types, once
+            return env.rows, env.switch, env.real, near.neighbor_types, once
+        xp = namespace(near.vectors)
+        mean, stddev = statistics_of(near.types, self.mean, self.stddev)
         empty = self.n_slots - xp.sum(xp.astype(near.occupied, mean.dtype), axis=1, keepdims=True)
         nothing = xp.zeros(shape(empty), **like(empty))
         return (
             xp.concat([env.rows, (-mean / stddev)[:, None, :]], axis=1),
             xp.concat([env.switch, nothing], axis=1),
-            xp.concat([real, xp.zeros(shape(empty), **like(real))], axis=1),
+            xp.concat([env.real, xp.zeros(shape(empty), **like(env.real))], axis=1),
             xp.concat([near.neighbor_types, near.first_type[:, None]], axis=1),
             xp.concat([once, empty], axis=1),
         )
