@@ -92,25 +92,19 @@ class Model(Module):
         InputError
             If this is no energy model (then: ``atomic_output``), or positions or shifts are not float64.
         """
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.predict(self.pure(), graph, positions, grad_and_aux, execution)
 
     def atomic_output(self, graph: Graph, positions: Array, execution: Execution | None = None) -> Array:
         """Output of each center, (N, ...), of a model of any kind; raises as ``forward``."""
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.atomic_output(self.pure(), graph, positions, execution)
 
     def describe(self, graph: Graph, positions: Array, execution: Execution | None = None) -> Description:
         """The descriptor alone; raises as ``forward``."""
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.describe(self.pure(), graph, positions, execution)
 
 
 def _copied(x: Any) -> Array:
     return x.detach().clone() if isinstance(x, paddle.Tensor) else to_tensor(x)
-
-
-def _check(graph: Graph, positions: Array) -> None:
-    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
-        if value.dtype != paddle.float64:
-            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")

@@ -18,12 +18,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from dpmodel.dpa2.descriptor import Description
-from dpmodel.errors import InputError
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model import predict
 from dpmodel.model.predict import EnergyForces
-from dpmodel.module import convert, is_module
+from dpmodel.module import convert, is_module, is_part
 from dpmodel_torch.arrays import to_numpy, to_tensor
 from dpmodel_torch.engine import grad_and_aux
 
@@ -43,16 +42,14 @@ class Module(nn.Module):
         self._held: list[str] = []
         for f in fields(m):
             value = getattr(m, f.name)
-            if "dims" in f.metadata and value is not None:
-                self._hold(f.name, pytree.tree_map(_copied, value), f.metadata["trainable"])
-            elif is_module(value):
-                self.add_module(f.name, Module(value))
-            elif isinstance(value, tuple) and value and is_module(value[0]):
-                self.add_module(f.name, nn.ModuleList(map(Module, value)))
-            else:
+            if not is_part(f, value):
                 self._settings[f.name] = value
                 continue
             self._held.append(f.name)
+            if "dims" in f.metadata:
+                self._hold(f.name, pytree.tree_map(_copied, value), f.metadata["trainable"])
+            else:
+                self.add_module(f.name, Module(value) if is_module(value) else nn.ModuleList(map(Module, value)))
 
     def _hold(self, name: str, value: Any, trainable: bool) -> None:
         if isinstance(value, tuple):
@@ -98,24 +95,18 @@ class Model(Module):
         InputError
             If this is no energy model (then: ``atomic_output``), or positions or shifts are not float64.
         """
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.predict(self.pure(), graph, positions, grad_and_aux, execution)
 
     def atomic_output(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> torch.Tensor:
         """Output of each center, (N, ...), of a model of any kind; raises as ``forward``."""
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.atomic_output(self.pure(), graph, positions, execution)
 
     def describe(self, graph: Graph, positions: torch.Tensor, execution: Execution | None = None) -> Description:
         """The descriptor alone; raises as ``forward``."""
-        _check(graph, positions)
+        predict.expect_float64(graph, positions)
         return predict.describe(self.pure(), graph, positions, execution)
-
-
-def _check(graph: Graph, positions: torch.Tensor) -> None:
-    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
-        if value.dtype != torch.float64:
-            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
 
 
 def tensors(arrays: Any, device: torch.device | str | None = None) -> Any:

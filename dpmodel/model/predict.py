@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from dpmodel.backend import GradAndAux
 from dpmodel.dpa2.descriptor import Description
+from dpmodel.errors import InputError
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model.heads import expect_energies
@@ -20,6 +21,13 @@ class EnergyForces(NamedTuple):
     forces: Array  # (A, 3) eV/angstrom
     virial: Array  # (nf, 3, 3) eV
     atom_virial: Array  # (A, 3, 3) eV; an edge's share goes to the neighbor it ends on
+
+
+def expect_float64(graph: Graph, positions: Array) -> None:
+    """Raise InputError where positions or shifts are not float64: their differences would lose digits."""
+    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
+        if value.dtype != namespace(value).float64:
+            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
 
 
 def edge_vectors(graph: Graph, positions: Array) -> Array:
