@@ -213,6 +213,9 @@ class Pair:
         self.potentials: list[Potential] = []
         self.options = Options()
         self.elements: list[str | None] = []
+        self.energy_unit = self.length_unit = 1.0  # of LAMMPS, in eV and angstrom
+        self.fparam: list[Array | None] = []  # of each model, as are its types for those of LAMMPS
+        self.type_of: list[Array] = []
         self.deviation: DeviationFile | None = None
         self.cutoff = 0.0
         self.atom_energy: Array | None = None  # (n,) eV, of the atoms of this process in the latest step
