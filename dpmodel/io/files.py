@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from dpmodel.errors import DpmodelError, FileError, printable
 
+LONGEST_TEXT = 2**28  # bytes
 ZIP = "a zip archive (PyTorch's .pt and .pth are)"
 _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
@@ -74,6 +75,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The UTF-8 text in a file; raises FileError."""
     expect_no_other(Path(path), "a file")
     try:
+        if (size := os.path.getsize(path)) > LONGEST_TEXT:
+            raise FileError(f"{path}: expected a text, found {size} bytes")
         return Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot be read as text: {error}") from error

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from dpmodel.errors import FileError
-from dpmodel.io.files import damaged, expect_no_other
+from dpmodel.io.files import LONGEST_TEXT, damaged, expect_no_other
 
 _SIGNATURE = b"GCOL\x01\0\0\0"
 _MANY = 1000  # a model file has two strings, a system one for each element
@@ -80,7 +80,9 @@ def _chunks_are_there(dataset: h5py.Dataset, layout: Any) -> bool:
 
 def words(dataset: Any, path: str, where: str) -> list[str]:
     """The words in a dataset of numbers or strings."""
-    expect_plain(dataset, where, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
+    need = expect_plain(dataset, where, chunks=getattr(dataset, "dtype", np.dtype("O")).kind != "O")
+    if need > LONGEST_TEXT:
+        raise FileError(f"{where}: expected words, found {need} bytes")
     text = h5py.check_string_dtype(dataset.dtype)
     if text is not None and text.length is None:
         values = _strings(path, where, dataset.id.get_offset(), dataset.size)

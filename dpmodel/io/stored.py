@@ -103,7 +103,7 @@ def open_npy(path: str) -> StoredArray:
 
 def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
     """The array in a dataset of the file ``path``; what is in chunks is read at once."""
-    expect_plain(dataset, where, chunks=True)
+    need = expect_plain(dataset, where, chunks=True)
     dtype, offset = dataset.dtype, dataset.id.get_offset()
     if (
         offset is not None
@@ -111,4 +111,7 @@ def stored_array(dataset: Any, path: str, where: str) -> StoredArray:
         and h5py.h5t.py_create(dtype).equal(dataset.id.get_type())
     ):
         return StoredArray(path, where, dataset.shape, dtype, offset)
+    if need > IN_MEMORY:
+        hint = "'h5repack -l CONTI -f NONE' makes it plain, and then it is read in parts"
+        raise FileError(f"{where}: {need} bytes in chunks are more than are read at once: {hint}")
     return StoredArray(path, where, dataset.shape, dtype, values=dataset[()])

@@ -2,6 +2,7 @@
 
 import os
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_pipes_and_devices(name: str, tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
+def test_a_text_as_long_as_no_memory(tmp_path: Path) -> None:
+    """A sparse file takes no space on the disk."""
+    fuzz.write_system(tmp_path, mixed=False)
+    os.truncate(tmp_path / "type.raw", 2**40)
+    with pytest.raises(FileError, match=r"type.raw: expected a text, found 1099511627776 bytes"):
+        System(tmp_path)
+
+
 Put = Callable[[h5py.Group, str], object]
 
 
@@ -94,6 +103,14 @@ def outside(group: h5py.Group, name: str) -> None:
     group["way"], group[name] = h5py.ExternalLink("other.h5", "/"), h5py.SoftLink("way/x")
 
 
+def bomb(group: h5py.Group, name: str) -> None:
+    """Two gigabytes of zeros in two megabytes."""
+    data = group.create_dataset(name, (2**28,), "f8", chunks=(2**24,), compression="gzip")
+    one = zlib.compress(bytes(2**27), 1)
+    for k in range(16):
+        data.id.write_direct_chunk((k * 2**24,), one)
+
+
 HOSTILE: dict[str, tuple[Put, str]] = {
     "external bytes": (external, "found a chunked, compressed, virtual or external one"),
     "virtual": (virtual, "found a chunked, compressed, virtual or external one"),
@@ -107,6 +124,7 @@ HOSTILE: dict[str, tuple[Put, str]] = {
     "a group": (lambda g, n: g.create_group(n), "found a group"),
     "never written": (lambda g, n: g.create_dataset(n, (10**9,), "f8"), "needs 8000000000 bytes"),
     "chunks never written": (lambda g, n: g.create_dataset(n, (10**9,), "f8", chunks=(10**6,)), "does not have them"),
+    "a bomb of chunks": (bomb, "2147483648 bytes in chunks are more than are read at once"),
     "no such number": (lambda g, n: g.create_dataset(n, (2**32, 2**32), "f8"), "does not have them"),
 }
 

@@ -377,6 +377,19 @@ def test_numbers_that_are_none_stop_the_run() -> None:
         lmp.command("run 0")
 
 
+def test_runs_without_preparation() -> None:
+    """They go on as before; after other commands have changed the atoms LAMMPS' neighbor list is not theirs."""
+    lmp = lammps_with(BOX)
+    attach(lmp, potential(), ["O", "H"])
+    lmp.commands_string("fix 1 all nve\nrun 1\nrun 1 pre no post no\nrun 0 pre no")
+    np.testing.assert_allclose(lmp.get_thermo("pe"), expected(BOX._replace(x=ordered(lmp, "x"))).energy[0], rtol=1e-12)
+    lmp.command("displace_atoms all random 0.05 0.05 0.05 3")
+    with pytest.raises(InputError, match="leave out 'pre no' after that"):
+        lmp.command("run 1 pre no")
+    lmp.command("run 0")
+    np.testing.assert_allclose(lmp.get_thermo("pe"), expected(BOX._replace(x=ordered(lmp, "x"))).energy[0], rtol=1e-12)
+
+
 def test_atoms_are_named_by_their_ids() -> None:
     """One atom too many for the model, which says so by the name that LAMMPS gave it; strictly, it stops."""
     few = MODEL["descriptor"]["repformer"] | {"nsel": 2}

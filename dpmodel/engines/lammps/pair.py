@@ -220,7 +220,7 @@ class Pair:
         self.cutoff = 0.0
         self.atom_energy: Array | None = None  # (n,) eV, of the atoms of this process in the latest step
         self._topology: Topology | None = None
-        self._list = (0, 0.0)
+        self._list, self._ids = (0, 0.0), np.zeros(0)
         self._once, self._has_warned = WarnOnce(), False
 
     # --- what LAMMPS calls ---
@@ -323,7 +323,9 @@ class Pair:
             center, end = pairs(self.lmp)
             if is_first:
                 self._check_list(now, n_local, center, end)
-            self._topology = topology(now.ids, n_local, center, end, self.comm)
+            self._topology, self._ids = topology(now.ids, n_local, center, end, self.comm), now.ids
+        elif not np.array_equal(self._ids, now.ids):
+            raise InputError("atoms have changed since LAMMPS made its neighbor list: leave out 'pre no' after that")
         self._list = age, builds
         return domain(now, self._topology, self.cutoff, self.comm)
 
