@@ -135,14 +135,15 @@ def expected_loss(case: str, weights: dict[str, float], given: list[Frame]) -> f
     return sum(weight * mean(np.square(x) for x in terms[term]) for term, weight in weights.items())
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_losses_and_their_derivatives(engine: Engine, case: str) -> None:
-    """Frames of different size in one batch; derivatives against differences of the formulas."""
-    given, objective = frames(case, "train_a", "valid"), script(case).tasks["Default"].objective
-    batch, model = collate(given, trained(case).settings.selection), trained(case).file.model
+def trained_names(case: str) -> list[str]:
+    return [path for path, _, about in arrays(trained(case).file.model) if about["trainable"]]
+
+
+def learned(engine: Engine, case: str) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of frames of different size in one batch, and its derivatives by all parameters."""
+    objective, model = script(case).tasks["Default"].objective, trained(case).file.model
     rebuild, held = Rebuilder(model), {path: engine.native(value) for path, value in state(model).items()}
-    names, plain = [path for path, _, about in arrays(model) if about["trainable"]], objective.prefactors(RATE, 5e-3)
-    execution = Execution(loop=engine.run(slope=True).loop)
+    names, execution = trained_names(case), Execution(loop=engine.run(slope=True).loop)
 
     def function(held: dict[str, Any], batch: Batch, weights: dict[str, Any]) -> Any:
         def of(*values: Any) -> Any:
@@ -152,19 +153,46 @@ def test_losses_and_their_derivatives(engine: Engine, case: str) -> None:
 
         return engine.grad_and_aux(of, *(held[name] for name in names))
 
-    weights = {name: engine.native(np.array(value)) for name, value in plain.items()}
-    slopes, total = engine.compile(function)(held, map_arrays(engine.native, batch), weights)
-    value = float(engine.numpy(total))
-    np.testing.assert_allclose(value**0.5 if objective.root else value, expected_loss(case, plain, given), rtol=1e-9)
+    weights = {name: engine.native(np.array(value)) for name, value in objective.prefactors(RATE, 5e-3).items()}
+    batch = map_arrays(engine.native, batch_of(case, "train_a", "valid"))
+    slopes, total = engine.compile(function)(held, batch, weights)
+    return float(engine.numpy(total)), dict(zip(names, map(engine.numpy, slopes), strict=True))
 
-    random, step, along, moved = np.random.default_rng(0), 1e-5, 0.0, []
-    direction = {name: random.normal(size=state(model)[name].shape) for name in names}
-    along = sum(float((direction[name] * engine.numpy(g)).sum()) for name, g in zip(names, slopes, strict=True))
-    for sign in (1.0, -1.0):
-        values = {path: x + sign * step * direction.get(path, 0.0) for path, x in state(model).items()}
-        numbers = {name: np.array(value) for name, value in plain.items()}
-        moved.append(float(loss(Rebuilder(model)(values), batch, numbers, objective, NUMPY.grad_and_aux)[0]))
-    np.testing.assert_allclose(along, (moved[0] - moved[1]) / (2 * step), rtol=1e-6)
+
+@cache
+def learned_in_numpy(case: str) -> tuple[float, dict[str, np.ndarray]]:
+    return learned(NUMPY, case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_their_derivatives(engine: Engine, case: str) -> None:
+    """The loss against its formula, derivatives by every parameter against NumPy's."""
+    objective = script(case).tasks["Default"].objective
+    value, slopes = learned(engine, case)
+    expected = expected_loss(case, objective.prefactors(RATE, 5e-3), frames(case, "train_a", "valid"))
+    np.testing.assert_allclose(value**0.5 if objective.root else value, expected, rtol=1e-9)
+    size = max(np.abs(slope).max() for slope in learned_in_numpy(case)[1].values())
+    for name, slope in learned_in_numpy(case)[1].items():
+        np.testing.assert_allclose(slopes[name], slope, rtol=1e-9, atol=1e-9 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_derivatives_are_the_slopes_of_the_loss(case: str) -> None:
+    """Along directions in the space of all parameters."""
+    objective, model = script(case).tasks["Default"].objective, trained(case).file.model
+    batch, slopes, random = batch_of(case, "train_a", "valid"), learned_in_numpy(case)[1], np.random.default_rng(0)
+    weights, step = {name: np.array(x) for name, x in objective.prefactors(RATE, 5e-3).items()}, 1e-5
+    for _ in range(4):
+        direction = {name: random.normal(size=slope.shape) for name, slope in slopes.items()}
+        moved = [
+            {path: x + sign * step * direction.get(path, 0.0) for path, x in state(model).items()}
+            for sign in (1.0, -1.0)
+        ]
+        losses = [
+            float(loss(Rebuilder(model)(values), batch, weights, objective, NUMPY.grad_and_aux)[0]) for values in moved
+        ]
+        along = sum(float((direction[name] * slope).sum()) for name, slope in slopes.items())
+        np.testing.assert_allclose(along, (losses[0] - losses[1]) / (2 * step), rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [2, 4, 9])
