@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError, get_calculator_class
 from ase.md.verlet import VelocityVerlet
+from ase.vibrations import Infrared
 
 import dpmodel
 from dpmodel.data.structure import Structure
@@ -51,6 +52,34 @@ def test_other_heads(potential, atoms, name):
     atoms.set_cell(atoms.cell.array @ turn.T, scale_atoms=True)
     expected = turn @ before if name == "dipole" else turn @ before @ turn.T
     np.testing.assert_allclose(atoms.calc.get_property(label, atoms), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_an_infrared_spectrum(potential, tmp_path):
+    """ASE's frequencies and intensities of a molecule, by differences, against the exact Hessian and finer ones."""
+    water = Atoms("OHH", positions=[[0.0, 0.0, 0.0], [0.96, 0.1, 0.0], [-0.3, 0.9, 0.1]])
+    model = dpmodel.load(REFERENCE / "head_dipole" / "model.dp")
+    water.calc = DPCalculator([potential, model])
+    spectrum = Infrared(water, name=str(tmp_path / "ir"), delta=0.002, nfree=4)
+    spectrum.run()
+    with (tmp_path / "summary").open("w") as file:
+        spectrum.summary(log=file)
+    x, types, step = water.positions, frame_types(water), 1e-4
+
+    def dipole(positions):
+        return model.evaluate(positions, types).outputs["dipole"][0]
+
+    moves = step * np.eye(9).reshape(9, 3, 3)
+    slope = np.array([(dipole(x + move) - dipole(x - move)) / (2 * step) for move in moves])  # e
+    roots = np.repeat(water.get_masses() ** -0.5, 3)
+    hessian = potential.evaluate(x, types, hessian=True).hessian[0].reshape(9, 9)
+    squares, modes = np.linalg.eigh(roots[:, None] * hessian * roots)
+    energies = units._hbar * 1e10 / np.sqrt(units._e * units._amu) * np.sqrt(squares.astype(complex))
+    intensities = ((modes.T @ (roots[:, None] * slope)) ** 2).sum(axis=1) / units.Debye**2
+    inner = np.argsort(abs(energies))[6:]  # the others move or turn the molecule as a whole
+    np.testing.assert_allclose(spectrum.get_energies()[inner], energies[inner], rtol=1e-5)
+    np.testing.assert_allclose(spectrum.intensities[inner], intensities[inner], rtol=1e-4)
+    np.testing.assert_allclose(spectrum.intensities.sum(), intensities.sum(), rtol=1e-5)
+    assert "Static dipole moment" in (tmp_path / "summary").read_text()
 
 
 def frame_types(atoms):
