@@ -14,6 +14,7 @@ from dpmodel.errors import InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import ZIP, sniff
+from dpmodel.io.inside import has_model
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
 from dpmodel.model.heads import expect_energies
@@ -63,7 +64,8 @@ def load(
         take more, they are recomputed in bins of atoms, which needs less memory and 1.4 times the time.
     trusted : bool
         Run the program in an exported file (``dpmodel export``), which could do anything; its form says on which
-        backend, and its own test is run first.  Other files never run anything.
+        backend, and its own test is run first.  Other files never run anything, and the model inside a file that was
+        written ``--with-model`` is one of them.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def load(
         from dpmodel.export.read import load_program
         from dpmodel.export.record import has_record
 
-        if has_record(path):
+        if has_record(path) and (trusted or not has_model(path)):
             fixed = head or precision or compile
             program = load_program(path, backend, device, trusted=trusted, fixed=fixed)
             return Potential(program[0], program[1], strict=strict, evaluator=program[2])

@@ -1,8 +1,8 @@
 """``dpmodel-dp``: the command lines of deepmd-kit's ``dp``, as dpgen, dpgen2 and others call it, run by dpmodel.
 
-Named ``dp`` by a link in a folder of the user's choice, it takes its place; docs/commands.md says how.  Frozen and
-compressed models keep the name that was asked for, whatever its suffix: what is in them is a ``.dp``, which dpmodel and
-its LAMMPS read under any name.
+Named ``dp`` by a link in a folder of the user's choice, it takes its place; docs/commands.md says how.  What it freezes
+and compresses has the name that was asked for.  An energy model called ``.pth`` is a program for deepmd-kit's LAMMPS,
+with the model inside for dpmodel and its LAMMPS; one of another head is the model alone.
 """
 
 import argparse
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dpmodel.cli.app import main as run
+from dpmodel.io.container import FORMATS
+from dpmodel.io.model import READ_ONLY, read_model
+from dpmodel.train.script import SINGLE, load_script
 
 BACKENDS = {
     "torch": "pytorch pt pytorch-exportable pt-expt".split(),
@@ -20,7 +23,7 @@ BACKENDS = {
     "numpy": "numpy np dpmodel dp".split(),
 }
 FROZEN = "frozen_model"
-
+WRITERS = ("freeze", "compress", "convert-backend")
 
 FLAG: dict[str, Any] = {"action": "store_true"}
 COMMON: dict[str, dict[str, Any]] = {"-v --log-level": {}, "-l --log-path": {}}
@@ -38,25 +41,34 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "-m --mpi-log": {},
         "--model-branch": {},
         "--skip-neighbor-stat": FLAG,
-        "--use-pretrain-script": FLAG,
+        "--use-pretrain-script --force-load": FLAG,
     },
     "freeze": {
         "-c --checkpoint-folder --checkpoint": {"default": "."},
         "-o --output": {"default": FROZEN},
+        "-n --node-names": {},
+        "-w --nvnmd-weight": {},
+        "--lower-kind": {},
         **HEAD,
     },
     "test": {
         "-m --model": {"default": FROZEN},
         "-s --system": {"default": "."},
         "-f --datafile": {},
+        "--train-data": {},
+        "--valid-data": {},
+        "-S --set-prefix": {},
         "-n --numb-test": {"type": int, "default": 0},
+        "-r --rand-seed": {},
+        "--shuffle-test": FLAG,
         "-d --detail-file": {},
         "-a --atomic": FLAG,
         **HEAD,
     },
     "model-devi": {
-        "-m --models": {"nargs": "+", "required": True},
+        "-m --models": {"nargs": "+", "default": [f"graph.{k:03d}" for k in range(4)]},
         "-s --system": {"default": "."},
+        "-S --set-prefix": {},
         "-o --output": {"default": "model_devi.out"},
         "-f --frequency": {"default": "1"},
         "--real_error": FLAG,
@@ -70,6 +82,8 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "-s --step": {},
         "-e --extrapolate": {},
         "-f --frequency": {},
+        "-m --mpi-log": {},
+        "-c --checkpoint-folder": {},
         "-t --training-script": {},
         **HEAD,
     },
@@ -99,10 +113,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def backend_of(arguments: argparse.Namespace) -> str:
+    """Ours for what deepmd-kit calls it."""
+    return next(ours for ours, aliases in BACKENDS.items() if arguments.backend in aliases)
+
+
 def translated(arguments: argparse.Namespace, output: str) -> list[str]:
     """The command line of dpmodel; a model is written to ``output``."""
-    a = arguments
-    backend = next(ours for ours, aliases in BACKENDS.items() if a.backend in aliases)
+    a, backend = arguments, backend_of(arguments)
 
     def same(*names: str) -> list[str]:
         """Options that are called the same in both, where they have a value."""
@@ -122,17 +140,28 @@ def translated(arguments: argparse.Namespace, output: str) -> list[str]:
         options = same("step", "extrapolate", "training-script", "head")
         return ["compress", named(a.input), output, *options, "--force", "--backend", backend]
     if a.command == "test":
-        systems = Path(a.datafile).read_text().split() if a.datafile else [a.system]
         number = ["--number", str(a.numb_test)] if a.numb_test else []
         detail = ["--detail", a.detail_file] if a.detail_file else []
-        chosen = [word for system in systems for word in ("-s", system)]
+        chosen = [word for system in tested(a) for word in ("-s", system)]
         return ["test", named(a.model), *chosen, *number, *detail, *same("head"), "--backend", backend]
     if a.command == "model-devi":
         options = same("output", "frequency", "real_error", "atomic", "relative", "relative_v")
         return ["model-devi", *map(named, a.models), "-s", a.system, *options, "--backend", backend]
     if a.command == "neighbor-stat":
         return ["neighbor-stat", "-s", a.system, "-r", a.rcut]
-    return ["show", a.input] if a.command == "show" else ["convert", a.input, a.output, "--force"]
+    return ["show", a.input] if a.command == "show" else ["convert", a.input, output, "--force"]
+
+
+def tested(arguments: argparse.Namespace) -> list[str]:
+    """Paths of systems: from a list, from an input file, or one."""
+    if arguments.datafile:
+        return Path(arguments.datafile).read_text().split()
+    if not (arguments.train_data or arguments.valid_data):
+        return [arguments.system]
+    task = load_script(arguments.train_data or arguments.valid_data).tasks[SINGLE].data
+    data = task.training_data if arguments.train_data else task.validation_data
+    listed = data.systems if data else ()
+    return [listed] if isinstance(listed, str) else list(listed)
 
 
 def named(model: str) -> str:
@@ -152,17 +181,33 @@ def checkpoint(name: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one of deepmd-kit's commands."""
-    arguments = parser().parse_args(words)
-    if arguments.command not in ("freeze", "compress"):
-        return run(translated(arguments, ""))
+    reader = parser()
+    arguments = reader.parse_args(words)
+    if arguments.command not in WRITERS:
+        run(translated(arguments, ""))
+        return
     target = Path(named(arguments.output))
-    written = target.with_name(f".{target.name}.dp")
+    if not target.name.lower().endswith((*READ_ONLY, *FORMATS)):
+        reader.error(f"{target}: expected a name that ends in {', '.join((*READ_ONLY, *FORMATS))}")
+    written = target.with_name(f".{target.name}{'.dp' if target.suffix.lower() in READ_ONLY else ''}")
     try:
         run(translated(arguments, str(written)))
     except SystemExit as end:
-        if end.code in (0, None):
-            os.replace(written, target)
-        raise
+        if end.code:
+            raise
+    settle(written, target, program=backend_of(arguments) == "torch")
+
+
+def settle(written: Path, target: Path, *, program: bool) -> None:
+    """Give a model that was ``written`` its name, as a program for deepmd-kit where that is what the name says."""
+    energies = read_model(written).settings.fitting_net.type == "ener"
+    if not (program and energies and target.suffix.lower() in READ_ONLY):
+        os.replace(written, target)
+        return
+    try:
+        run(["export", str(written), str(target), "--for", "deepmd-kit", "--with-model", "--force"])
+    finally:
+        written.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ def main(
         typer.Option("--for", help="deepmd-kit, torch, stablehlo; what the suffix says if not given."),
     ] = None,
     head: Head = None,
+    with_model: Annotated[
+        bool, typer.Option("--with-model", help="Put the model in, too: dpmodel reads it without running the program.")
+    ] = False,
     force: Force = False,
     precision: Precision = None,
     aot: Annotated[
@@ -41,7 +44,12 @@ def main(
     options = Options(ahead=aot, platforms=tuple(platforms.split(",")) if platforms else ())
     file = read_model(model, head)
     report = export(
-        output, with_precision(file, precision) if precision else file, form, options=options, overwrite=force
+        output,
+        with_precision(file, precision) if precision else file,
+        form,
+        options=options,
+        overwrite=force,
+        with_model=with_model,
     )
     console.print(
         f"{output}: for {report.form}, {report.size / 1e6:.1f} MB, written in {report.seconds:.1f} s; in a fresh "

@@ -11,8 +11,9 @@ from pathlib import Path
 from dpmodel.errors import FileError, InputError
 from dpmodel.export.forms import FORMS, Options, exporter_of, form_of
 from dpmodel.export.record import add_record, record_of
-from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.deepmd import ModelFile, to_tree
 from dpmodel.io.files import staged
+from dpmodel.io.inside import put_model
 
 MINUTES = 30  # for a program to be loaded and to answer
 
@@ -36,8 +37,11 @@ def export(
     *,
     options: Options | None = None,
     overwrite: bool = False,
+    with_model: bool = False,
 ) -> Report:
     """Write ``file`` as a program to ``path`` in the ``form`` that is named, or that the suffix says.
+
+    ``with_model``: put the model itself in as well, for dpmodel to read without running the program.
 
     Raises
     ------
@@ -58,6 +62,8 @@ def export(
         exporter.write(temporary, file, options)
         seconds = time.perf_counter() - start
         add_record(temporary, record_of(file, form, exporter.versions()))
+        if with_model:
+            put_model(temporary, to_tree(file))
         report = tried(temporary)
         size = temporary.stat().st_size
     return Report(form, seconds, size, **report)

@@ -7,6 +7,7 @@ from dpmodel.errors import FileError
 from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
 from dpmodel.io.deepmd import SINGLE, ModelFile, from_tree, to_tree
 from dpmodel.io.files import sniff
+from dpmodel.io.inside import has_model, model_inside
 from dpmodel.model.settings import ModelSettings
 
 HDF5 = "an HDF5 file"
@@ -23,12 +24,15 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     name = os.fspath(path)
     expect_suffix(name, (*FORMATS, *CHECKPOINTS))
     native = name.lower().endswith(READ_ONLY) and sniff(name) == HDF5  # what dpmodel-dp freezes under deepmd-kit's name
-    if name.lower().endswith(CHECKPOINTS) and not native:
+    packed = name.lower().endswith(READ_ONLY) and has_model(name)
+    if name.lower().endswith(CHECKPOINTS) and not (native or packed):
         from dpmodel.io.checkpoint import read_checkpoint
 
         return read_checkpoint(name, head)
     if head not in (None, SINGLE):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
+    if packed:
+        return from_tree(model_inside(name), name)
     if native:
         from dpmodel.io.hdf5 import read_hdf5
 
