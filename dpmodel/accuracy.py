@@ -1,7 +1,7 @@
 """Errors of predictions against labels: what testing and validation show."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Literal
 
@@ -28,7 +28,7 @@ class Quantity:
     unit: str
     per: Literal["atoms", "volume", "frame", "atom"]
     cumulative: bool = False
-    relative: bool = False  # show errors in parts of the label as well
+    relative: bool = False  # show the other measures, parts of the label among them, as well
 
     @property
     def name(self) -> str:
@@ -82,13 +82,16 @@ class Errors:
     squares: float = 0.0
     absolute: float = 0.0
     relative: float = 0.0
+    smooth: float = 0.0  # half of small squares, as deepmd-kit's smooth_mae with beta = 1
     number: int = 0
 
     def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
         """Take in more of them."""
         difference = prediction - label
+        size = np.abs(difference)
         self.squares += float((difference**2).sum())
-        self.absolute += float(np.abs(difference).sum())
+        self.absolute += float(size.sum())
+        self.smooth += float(np.where(size < 1.0, 0.5 * size**2, size - 0.5).sum())
         self.relative += float(np.abs(difference / (label + SHIFT)).sum())
         self.number += difference.size
 
@@ -101,8 +104,10 @@ class Errors:
         return self.absolute / self.number if self.number else float("nan")
 
     @property
-    def mape(self) -> float:
-        return self.relative / self.number if self.number else float("nan")
+    def others(self) -> dict[str, float]:
+        """The rest of the measures that a loss of properties can have, by their names."""
+        sums = {"mape": self.relative, "mse": self.squares, "smooth_mae": self.smooth}
+        return {name: value / self.number if self.number else float("nan") for name, value in sums.items()}
 
 
 @dataclass
@@ -129,8 +134,8 @@ class Accuracy:
         self.n_frames += other.n_frames
         for name, errors in other.errors.items():
             sums = self.errors.setdefault(name, Errors())
-            for part in ("squares", "absolute", "relative", "number"):
-                setattr(sums, part, getattr(sums, part) + getattr(errors, part))
+            for part in fields(Errors):
+                setattr(sums, part.name, getattr(sums, part.name) + getattr(errors, part.name))
         return self
 
     def numbers(self) -> dict[str, float]:
@@ -140,7 +145,7 @@ class Accuracy:
         for name, quantity in measured.items():
             errors = self.errors[name]
             result |= {f"rmse_{name}": errors.rmse, f"mae_{name}": errors.mae}
-            result |= {f"mape_{name}": errors.mape} if quantity.relative else {}
+            result |= {f"{key}_{name}": x for key, x in errors.others.items()} if quantity.relative else {}
         return result
 
 

@@ -1,5 +1,6 @@
 """Whole runs of other heads: alone, beside an energy head, from a pretrained model, interrupted."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,28 @@ def several(case: str, **training: Any) -> dict[str, Any]:
         "loss_dict": {"water": data["loss"], "other": loss},
         "training": {"data_dict": dict.fromkeys(heads, own), "numb_steps": 6, "disp_freq": 6, "seed": 1} | training,
     }
+
+
+def test_the_command_for_several_heads(folder: Path) -> None:
+    """A table for each head, systems without its labels left out; each has the numbers of the head alone."""
+    write_system(folder / "bare", 2, seed=5)
+    ready(without_loss(several("dipole", numb_steps=2))).run()
+    arguments = ["test", "model.ckpt.pt", "-s", "bare", "-s", "valid"]
+    outcome = CliRunner().invoke(app, [*arguments, "--head", "all", "--json", "--detail", "detail"])
+    assert outcome.exit_code == 0, outcome.output
+    heads = json.loads(outcome.stdout)["heads"]
+    assert {name: [one["system"] for one in head["systems"]] for name, head in heads.items()} == {
+        "water": ["bare", "valid"],
+        "other": ["valid"],
+    }
+    assert sorted(path.name for path in Path("detail/other").iterdir()) == ["001_valid.npz"]
+    alone = CliRunner().invoke(app, ["test", "model.ckpt.pt", "-s", "valid", "--head", "other", "--json"])
+    assert json.loads(alone.stdout) == heads["other"]
+    shown = CliRunner().invoke(app, [*arguments, "--head", "water", "--head", "OTHER"], env={"COLUMNS": "120"})
+    assert [line for line in shown.stdout.splitlines() if line in ("water", "OTHER")] == ["water", "OTHER"]
+    assert "atom_dipole" in shown.stdout
+    nothing = CliRunner().invoke(app, ["test", "model.ckpt.pt", "-s", "bare", "--head", "all"])
+    assert "bare: expected atom_dipole or dipole to compare with, found none" in str(nothing.exception)
 
 
 def without_loss(data: dict[str, Any]) -> dict[str, Any]:
