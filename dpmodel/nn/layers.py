@@ -9,6 +9,8 @@ from dpmodel.ops.activations import activation
 from dpmodel.ops.arrays import gather
 from dpmodel.xp import Array, namespace, shape
 
+BEND = 0.3  # deviation of biases at the start: a benchmark over seeds (benchmarks/learning.py) says 0.3, not 0 or 1
+
 
 @module
 class Linear:
@@ -35,14 +37,16 @@ class Linear:
         resnet: bool = False,
         gain: float = 1.0,
     ) -> "Linear":
-        """Draw a layer: orthogonal weights of variance 2/(n_in+n_out), times ``gain``, biases 0, time steps near 0.1.
+        """Draw a layer: orthogonal weights of variance 2/(n_in+n_out), times ``gain``, time steps near 0.1.
 
+        Biases are 0 but for small ones below an activation, without which tanh would be odd and nearly straight, and
+        all channels nearly the same function.
         A time step is kept only where the shortcut exists, as deepmd-kit does.
         """
         stepped = time_step and n_out in (n_in, 2 * n_in)
         return cls(
             weight=draw("weight").orthogonal((n_in, n_out), gain * (2.0 / (n_in + n_out)) ** 0.5),
-            bias=draw("bias").full((n_out,), 0.0) if bias else None,
+            bias=draw("bias").normal((n_out,), BEND if activation != "none" else 0.0) if bias else None,
             idt=draw("idt").normal((n_out,), 0.001, mean=0.1) if stepped else None,
             n_in=n_in,
             n_out=n_out,

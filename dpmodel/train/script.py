@@ -65,7 +65,7 @@ class CommonScript(Settings):
     validating: ValidatingSettings = setting(ValidatingSettings(), "Full validation, and which checkpoints are best.")
 
     ignored: ClassVar = {"nvnmd": {"enable": False}}
-    foreign: ClassVar = dict.fromkeys(("LKF", "AdaMuon", "HybridMuon"), ELSEWHERE)
+    foreign: ClassVar = ELSEWHERE
 
 
 class SingleScript(CommonScript):

@@ -175,6 +175,36 @@ def test_beside_an_energy_head(case: str) -> None:
     assert {"property": "mae_val_other", "dipole": "rmse_global_dipole_val_other"}[case] in names
 
 
+class Killed(Exception):
+    """Instead of a signal that nothing can catch."""
+
+
+def test_the_best_of_several_tasks_after_an_interruption(folder: Path) -> None:
+    """What is best says the dipole of one task; a run that was killed keeps the files of one that was not."""
+    validating = {"full_validation": True, "full_val_start": 0, "validation_freq": 1, "max_best_ckpt": 2}
+    data = without_loss(several("dipole", numb_steps=8, save_freq=3))
+    data |= {"validating": validating | {"validation_metric": "other/dipole:MAE"}, "learning_rate": {"start_lr": 0.05}}
+    assert ready(data).run()
+    header, *lines = [line.split() for line in Path("val.log").read_text().splitlines()]
+    column = [word.partition("(")[0] for word in header[1:]].index("dipole_MAE_other")
+    errors = {int(line[0]): float(line[column]) for line in lines if line[0] != "#"}
+    first, second = sorted(errors, key=errors.__getitem__)[:2]
+    best = {path.name: path.read_bytes() for path in folder.glob("best.ckpt-*")}
+    assert best.keys() == {f"best.ckpt-{first}.t-1.pt", f"best.ckpt-{second}.t-2.pt"}
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+
+    def kill(step: int, *_: object) -> None:
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        ready(data).run(kill)
+    assert ready(data, restart=Path("model.ckpt")).run()
+    assert {path.name: path.read_bytes() for path in folder.glob("best.ckpt-*")} == best
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_new_head_on_a_descriptor_of_several_tasks(frozen: bool) -> None:
     """Fine-tuning from a multi-task file to a property: its bias and deviation are those of the data."""

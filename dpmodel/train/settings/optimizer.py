@@ -7,7 +7,17 @@ from pydantic import Field, Tag
 from dpmodel.setting_types import by_type
 from dpmodel.settings import Settings, setting
 
-ELSEWHERE = "is not supported here (use Adam or AdamW)"
+INSTEAD = "is not supported here (use Adam or AdamW)"
+OWN_MUON = (
+    "is deepmd-kit's own variant of Muon: that of PyTorch and Optax chooses and scales directions in another way;"
+    f" it {INSTEAD}"
+)
+ELSEWHERE = {
+    "LKF": f"is deepmd-kit's layer-wise Kalman filter, which no library has; it {INSTEAD}",
+    "AdaMuon": OWN_MUON,
+    "HybridMuon": OWN_MUON,
+}
+"""Optimizers of deepmd-kit that are not here, and why."""
 MUON = tuple("momentum muon_momentum lr_adjust lr_adjust_coeff muon_mode enable_gram flash_muon magma_muon".split())
 KALMAN = ("kf_blocksize", *(f"kf_{when}_pref_{term}" for when in ("start", "limit") for term in ("e", "f")))
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -16,7 +26,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class AdamSettings(Settings):
     """Adam; weight decay is added to the gradient."""
 
-    foreign: ClassVar = dict.fromkeys((*MUON, *KALMAN), f"belongs to an optimizer that {ELSEWHERE}")
+    foreign: ClassVar = dict.fromkeys((*MUON, *KALMAN), f"belongs to an optimizer that {INSTEAD}")
 
     type: Literal["Adam"] = setting("Adam", "The optimizer.")
     adam_beta1: Beta = setting(0.9, "Memory of the mean gradient.")
