@@ -13,8 +13,9 @@ from typing import Any
 
 from dpmodel.cli.app import main as run
 from dpmodel.io.container import FORMATS
+from dpmodel.io.deepmd import SINGLE
 from dpmodel.io.model import READ_ONLY, read_model
-from dpmodel.train.script import SINGLE, load_script
+from dpmodel.train.script import load_script
 
 BACKENDS = {
     "torch": "pytorch pt pytorch-exportable pt-expt".split(),

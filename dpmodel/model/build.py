@@ -64,13 +64,20 @@ def build_fitting(settings: ModelSettings, draw: Initializer) -> Fitting:
     n_in = settings.descriptor.dim_out + s.numb_fparam + s.dim_case_embd
     n_in += 0 if s.use_aparam_as_mask else s.numb_aparam
     polar = s.type == "polar"
+    # sums over a frame say little of what differs between atoms: densities of states start at their mean
+    gain = 0.1 if s.type == "dos" else 1.0
 
     def buffer(name: str, n: int, value: float) -> Array | None:
         return draw(name).full((n,), value) if n else None
 
     return Fitting(
         network=MLP.fitting(
-            draw("network"), (n_in, *s.neuron), n_net, activation=s.activation_function, time_step=s.resnet_dt
+            draw("network"),
+            (n_in, *s.neuron),
+            n_net,
+            activation=s.activation_function,
+            time_step=s.resnet_dt,
+            gain=gain,
         ),
         bias=exact("bias").full((n_types, n_net), 0.0),
         fparam_avg=buffer("fparam_avg", s.numb_fparam, 0.0),

@@ -96,11 +96,18 @@ class MLP:
 
     @classmethod
     def fitting(
-        cls, draw: Initializer, widths: Sequence[int], n_out: int, *, activation: str, time_step: bool
+        cls,
+        draw: Initializer,
+        widths: Sequence[int],
+        n_out: int,
+        *,
+        activation: str,
+        time_step: bool,
+        gain: float = 1.0,
     ) -> "MLP":
-        """The fitting net of specification/model.md 1.3: an embedding net and one plain output layer."""
+        """The fitting net of specification/model.md 1.3: an embedding net and one plain output layer of ``gain``."""
         hidden = cls.embedding(draw, widths, activation=activation, time_step=time_step).layers
-        return cls(layers=(*hidden, Linear.make(draw(f"layers.{len(hidden)}"), widths[-1], n_out)))
+        return cls(layers=(*hidden, Linear.make(draw(f"layers.{len(hidden)}"), widths[-1], n_out, gain=gain)))
 
     def __call__(self, x: Array) -> Array:
         for layer in self.layers:
