@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         np.save(home / "dipole.npy", atomic.sum(axis=1))
         np.save(home / "polarizability.npy", (2 * np.eye(3) + bond[:, :, None] * bond[:, None, :]).reshape(n, 9))
         distances = np.linalg.norm(x[:, :, None] - x[:, None, :], axis=-1)
-        dos = np.exp(-((distances[..., None] - [1.0, 2.0, 3.0]) ** 2)).sum(axis=2)  # of neighbors at these distances
+        dos = np.exp(-((distances[..., None] - [0.9, 1.1, 3.0]) ** 2 / 0.05)).sum(axis=2)  # near distances
         np.save(home / "atom_dos.npy", dos.reshape(n, -1))
         np.save(home / "dos.npy", dos.sum(axis=1))
         np.save(home / "gap.npy", np.linalg.norm(bond, axis=1, keepdims=True))
