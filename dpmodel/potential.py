@@ -14,7 +14,6 @@ from dpmodel.errors import InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import ZIP, sniff
-from dpmodel.io.inside import has_model
 from dpmodel.io.model import read_model
 from dpmodel.model.build import build
 from dpmodel.model.heads import expect_energies
@@ -77,6 +76,7 @@ def load(
     if sniff(path) == ZIP:
         from dpmodel.export.read import load_program
         from dpmodel.export.record import has_record
+        from dpmodel.io.inside import has_model
 
         if has_record(path) and (trusted or not has_model(path)):
             fixed = head or precision or compile

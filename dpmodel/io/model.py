@@ -1,13 +1,13 @@
 """Model files of every kind, by their suffix."""
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from dpmodel.errors import FileError
 from dpmodel.io.container import FORMATS, expect_suffix, read_tree, write_tree
 from dpmodel.io.deepmd import SINGLE, ModelFile, from_tree, to_tree
 from dpmodel.io.files import sniff
-from dpmodel.io.inside import has_model, model_inside
 from dpmodel.model.settings import ModelSettings
 
 HDF5 = "an HDF5 file"
@@ -23,21 +23,28 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
     """
     name = os.fspath(path)
     expect_suffix(name, (*FORMATS, *CHECKPOINTS))
-    native = name.lower().endswith(READ_ONLY) and sniff(name) == HDF5  # what dpmodel-dp freezes under deepmd-kit's name
-    packed = name.lower().endswith(READ_ONLY) and has_model(name)
-    if name.lower().endswith(CHECKPOINTS) and not (native or packed):
+    if name.lower().endswith(READ_ONLY):
+        read = _frozen(name)
+    else:
+        read = None if name.lower().endswith(CHECKPOINTS) else read_tree
+    if read is None:
         from dpmodel.io.checkpoint import read_checkpoint
 
         return read_checkpoint(name, head)
     if head not in (None, SINGLE):
         raise FileError(f"{name}: expected a multi-task checkpoint (.pt) to choose head {head!r} from")
-    if packed:
-        return from_tree(model_inside(name), name)
-    if native:
+    return from_tree(read(name), name)
+
+
+def _frozen(name: str) -> Callable[[str], dict[str, Any]] | None:
+    """What reads a frozen file in which ``dpmodel-dp`` left the model, under deepmd-kit's name or in a program."""
+    from dpmodel.io.inside import has_model, model_inside
+
+    if sniff(name) == HDF5:
         from dpmodel.io.hdf5 import read_hdf5
 
-        return from_tree(read_hdf5(name), name)
-    return from_tree(read_tree(name), name)
+        return read_hdf5
+    return model_inside if has_model(name) else None
 
 
 class Contents(NamedTuple):
