@@ -48,16 +48,24 @@ def build_descriptor(settings: DPA2Settings, type_map: tuple[str, ...], draw: In
     )
 
 
+def of_block(settings: DPA2Settings, name: str, n_types: int, draw: Initializer) -> dict[str, Any]:
+    """The fields that all blocks have: fresh statistics, cutoffs, and the settings of the whole descriptor."""
+    block = settings.block_settings[name]
+    return {
+        "mean": draw("mean").full((n_types, 4), 0.0),
+        "stddev": draw("stddev").full((n_types, 4), 1.0),
+        "n_types": n_types,
+        "n_slots": int(block.nsel),
+        "cutoff": block.cutoff,
+        "smooth_cutoff": block.smooth_cutoff,
+        "smooth": settings.smooth,
+        "protection": settings.env_protection,
+        "excluded": settings.exclude_types,
+    }
+
+
 def environment_embedding(
-    settings: DPA2Settings,
-    n_types: int,
-    draw: Initializer,
-    *,
-    widths: tuple[int, ...],
-    n_features: int,
-    cutoff: float,
-    smooth_cutoff: float,
-    n_slots: int,
+    settings: DPA2Settings, name: str, n_types: int, draw: Initializer, widths: tuple[int, ...], n_features: int
 ) -> EnvironmentEmbedding:
     """Embedding of one number and ``n_features`` type embeddings (by two networks in strip mode), fresh statistics."""
     repinit = settings.repinit
@@ -65,33 +73,17 @@ def environment_embedding(
     kinds: dict[str, Any] = {"activation": repinit.activation_function, "time_step": repinit.resnet_dt}
     n_in = 1 if strip else 1 + features
     return EnvironmentEmbedding(
-        mean=draw("mean").full((n_types, 4), 0.0),
-        stddev=draw("stddev").full((n_types, 4), 1.0),
+        **of_block(settings, name, n_types, draw),
         embedding=MLP.embedding(draw("embedding"), (n_in, *widths), **kinds),
         strip=MLP.embedding(draw("strip"), (features, *widths), **kinds) if strip else None,
-        n_types=n_types,
-        n_slots=n_slots,
-        cutoff=cutoff,
-        smooth_cutoff=smooth_cutoff,
-        smooth=settings.smooth,
-        protection=settings.env_protection,
-        excluded=settings.exclude_types,
         padding_leak=settings.padding_leak,
     )
 
 
 def build_repinit(settings: DPA2Settings, n_types: int, draw: Initializer) -> Repinit:
     s = settings.repinit
-    near = environment_embedding(
-        settings,
-        n_types,
-        draw("near"),
-        widths=s.neuron,
-        n_features=1 if s.type_one_side else 2,
-        cutoff=s.rcut,
-        smooth_cutoff=s.rcut_smth,
-        n_slots=int(s.nsel),
-    )
+    n_features = 1 if s.type_one_side else 2
+    near = environment_embedding(settings, "repinit", n_types, draw("near"), s.neuron, n_features)
     attention = tuple(
         GatedAttention.make(
             draw(f"attention.{i}"),
@@ -112,34 +104,16 @@ def build_repinit(settings: DPA2Settings, n_types: int, draw: Initializer) -> Re
 
 
 def build_three_body(settings: DPA2Settings, n_types: int, draw: Initializer) -> ThreeBody:
-    s = settings.repinit
-    near = environment_embedding(
-        settings,
-        n_types,
-        draw("near"),
-        widths=s.three_body_neuron,
-        n_features=2,
-        cutoff=s.three_body_rcut,
-        smooth_cutoff=s.three_body_rcut_smth,
-        n_slots=int(s.three_body_sel),
-    )
-    return ThreeBody(near=near)
+    widths = settings.repinit.three_body_neuron
+    return ThreeBody(near=environment_embedding(settings, "three_body", n_types, draw("near"), widths, n_features=2))
 
 
 def build_repformer(settings: DPA2Settings, n_types: int, draw: Initializer) -> Repformer:
     s = settings.repformer
     return Repformer(
-        mean=draw("mean").full((n_types, 4), 0.0),
-        stddev=draw("stddev").full((n_types, 4), 1.0),
+        **of_block(settings, "repformer", n_types, draw),
         g2_embedding=Linear.make(draw("g2_embedding"), 1, s.g2_dim, activation=s.activation_function),
         layers=tuple(build_layer(settings, draw(f"layers.{i}"), last=i == s.nlayers - 1) for i in range(s.nlayers)),
-        n_types=n_types,
-        n_slots=int(s.nsel),
-        cutoff=s.rcut,
-        smooth_cutoff=s.rcut_smth,
-        smooth=settings.smooth,
-        protection=settings.env_protection,
-        excluded=settings.exclude_types,
         direct_distance=s.direct_dist,
         sqrt_counts=s.use_sqrt_nnei,
     )
