@@ -31,6 +31,7 @@ from dpmodel.data.samples import asked, example
 from dpmodel.data.systems import find_systems
 from dpmodel.engines.lammps.preflight import refusals
 from dpmodel.errors import BackendError, DpmodelError, printable
+from dpmodel.memory import available
 from dpmodel.potential import Potential, load
 from dpmodel.statistics.neighbors import neighbor_statistics, no_neighbors, too_few
 
@@ -123,8 +124,9 @@ def _version(name: str) -> str:
 
 def _model(potential: Potential, path: Path, atoms: int | None) -> Iterator[Finding]:
     s = asked(example(potential.type_map), potential.type_map, potential.settings)
-    tracemalloc.start()
     p = potential.evaluate_many([s])[0]
+    tracemalloc.start()
+    potential.evaluate_many([s])  # the first call imports, too
     most = tracemalloc.get_traced_memory()[1] / len(s.types)
     tracemalloc.stop()
     numbers = [value for value in (*p.outputs.values(), p.forces) if value is not None]
@@ -133,18 +135,12 @@ def _model(potential: Potential, path: Path, atoms: int | None) -> Iterator[Find
     kind = potential.settings.fitting_net.type
     yield Finding("ok", f"{path}: {kind} model of {', '.join(potential.type_map)}, cutoff {potential.cutoff:g} Å")
     if atoms is not None:
-        need, free = most * atoms / 2**30, _free()
-        words = f"memory for {atoms} atoms: about {need:.2g} GiB with NumPy, by {len(s.types)} atoms of a sample"
-        state: Literal["ok", "note"] = "ok" if need < free else "note"
-        yield Finding(state, words + (f"; {free:.2g} GiB are free" if free < np.inf else ""))
-
-
-def _free() -> float:
-    """Memory that is free, GiB; infinite where the system does not say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
+        need, free = most * atoms, available()
+        words = (
+            f"memory for {atoms} atoms: about {need / 2**30:.2g} GiB with NumPy, by {len(s.types)} atoms of a sample"
+        )
+        words += "" if free is None else f"; {free / 2**30:.2g} GiB are free"
+        yield Finding("ok" if free is None or need < free else "note", words)
 
 
 def _data(path: Path, potential: Potential | None) -> Iterator[Finding]:
