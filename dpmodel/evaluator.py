@@ -121,17 +121,31 @@ class Evaluator:
 
     def _uncertainty(self, graph: Graph, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Standard deviations of the energies of frames and atoms, eV, by the rigidity of the last layer."""
-        types = graph.types[: len(positions)]
-        counted = ~np.isin(types, (self.file.model.n_types, *self.file.settings.atom_exclude_types))[:, None]
-        rows = np.where(counted, self._plain(features, graph, positions).astype(np.float64)[: len(positions)], 0.0)
+        rows = self.last_layer(graph, positions)
         sums = np.concatenate([rows, np.zeros((1, rows.shape[1]))])[graph.members].sum(axis=1)
         return {
-            "atom_uncertainty": self._rigidity.deviation(rows),
-            "energy_uncertainty": self._rigidity.deviation(sums),
+            "atom_uncertainty": self.rigidity.deviation(rows),
+            "energy_uncertainty": self.rigidity.deviation(sums),
         }
 
+    def last_layer(self, graph: Graph, positions: np.ndarray, halo: "Halo | None" = None) -> np.ndarray:
+        """(N, d) the last hidden layer of the fitting net, zero for atoms whose energy does not count.
+
+        With ``halo``, of the centers of a process: all have to call this together.
+        """
+        n = len(graph.neighbors)
+        if halo is None:
+            rows = self._plain(features, graph, positions)
+        else:
+            domains = self._domains
+            execution = replace(self.engine.run(slope=False), exchange=domains.exchange)
+            with domains.through(halo):
+                rows = self._call(features, execution, (), graph, (positions,), domains.padded(graph))
+        silent = np.isin(graph.types[:n], (self.file.model.n_types, *self.file.settings.atom_exclude_types))
+        return np.where(silent[:, None], 0.0, rows[:n].astype(np.float64))
+
     @cached_property
-    def _rigidity(self) -> "Rigidity":
+    def rigidity(self) -> "Rigidity":
         """The calibration of the last layer, from the file; raises InputError where that was not calibrated."""
         from dpmodel.statistics.rigidity import Rigidity
 

@@ -48,6 +48,8 @@ class ProgramEvaluator:
         [frame] = frames
         if wants.hessian:
             raise InputError(ONLY.format(what="Hessian"))
+        if wants.uncertainty:
+            raise InputError(ONLY.format(what="uncertainty"))
         if wants.atom_virial == "dense":
             raise InputError(ONLY.format(what="atomic virials of deepmd-kit's dense kind"))
         numbers = self.program(frame, graph)

@@ -1,15 +1,18 @@
-"""The heat flux in LAMMPS is the library's, on any number of processes, where LAMMPS' own tools read it."""
+"""Heat flux and uncertainty in LAMMPS are the library's, on any number of processes, where its own tools read them."""
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dpmodel.data.xyz import read_xyz
 from dpmodel.engines.lammps import attach, install
 from dpmodel.engines.lammps.library import UNITS
-from dpmodel.errors import InputError
+from dpmodel.errors import DpmodelError, InputError
+from dpmodel.potential import Potential
 from lammps_heat_flux import MASSES
 from lammps_runs import BOX, TESTS, lammps_command, make_folder, mpirun, write_script
 from lammps_systems import lammps_with, local, ordered, potential
@@ -21,9 +24,9 @@ def test_processes_share_the_sum_over_all_images(backend: str) -> None:
     result = mpirun(2, sys.executable, TESTS / "lammps_heat_flux.py", backend)
     assert result.returncode == 0, result.stderr
     differences = json.loads(result.stdout)
-    assert len(differences) == 8
+    assert len(differences) == 24
     for where, (difference, size) in differences.items():
-        assert difference < 1e-10 * size, where
+        assert difference < (1e-6 if where.startswith("file") else 1e-10) * size, where
 
 
 def test_jax_has_it_on_one_process_and_refuses_on_two(tmp_path: Path) -> None:
@@ -31,7 +34,7 @@ def test_jax_has_it_on_one_process_and_refuses_on_two(tmp_path: Path) -> None:
     lines = """
         units metal
         read_data box.data
-        pair_style dpmodel model0.dp backend jax
+        pair_style dpmodel model0.dp backend jax uncertainty u.out
         pair_coeff * * O H
         velocity all create 600 1 loop all
         compute flux all dpmodel/heat/flux
@@ -42,7 +45,9 @@ def test_jax_has_it_on_one_process_and_refuses_on_two(tmp_path: Path) -> None:
     script = write_script(tmp_path / "in.flux", lines)
     alone = lammps_command(1, script)
     assert alone.returncode == 0, alone.stderr
+    uncertainties = [uncertainty_of(tmp_path)]
     two = lammps_command(2, script)
+    uncertainties.append(uncertainty_of(tmp_path))
     assert two.returncode == 2
     errors = [line for line in two.stderr.splitlines() if line.startswith("error")]
     assert errors
@@ -51,6 +56,17 @@ def test_jax_has_it_on_one_process_and_refuses_on_two(tmp_path: Path) -> None:
     torch = lammps_command(2, script)
     flux = [[float(x) for x in o.split("\nflux ")[1].splitlines()[0].split()] for o in (alone.stdout, torch.stdout)]
     np.testing.assert_allclose(flux[0], flux[1], rtol=1e-9)
+    of_torch = uncertainty_of(tmp_path)
+    assert len(uncertainties) == 2
+    for each in uncertainties:
+        np.testing.assert_allclose(each, of_torch, rtol=1e-5)
+
+
+def uncertainty_of(folder: Path) -> np.ndarray:
+    """The numbers of the one line of ``u.out``, which is then no more."""
+    [row] = np.atleast_2d(np.loadtxt(folder / "u.out"))
+    (folder / "u.out").unlink()
+    return row[1:]
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -107,3 +123,58 @@ def test_what_has_no_heat_flux() -> None:
     other.command("thermo_style custom step c_f[1]")
     with pytest.raises(InputError, match="it needs 'pair_style dpmodel'"):
         other.command("run 0")
+
+
+LIMITED = """
+units metal
+read_data box.data
+pair_style dpmodel model0.dp max_uncertainty LIMIT out_freq 1
+pair_coeff * * O H
+velocity all create 600 1 loop all
+fix 1 all nve
+run 2
+print "went on"
+"""
+
+
+def test_a_limit_stops_the_run_and_writes_the_structure(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    start = potential().evaluate(BOX.x, BOX.types, BOX.cell, uncertainty=True).atom_uncertainty[0]
+    script = write_script(tmp_path / "in.limited", LIMITED.replace("LIMIT", f"{0.9 * start.max()}"))
+    result = lammps_command(2, script)
+    assert result.returncode == 2
+    [error] = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert f"step 0: the energy of atom {start.argmax() + 1} is uncertain by {start.max():.3g} eV, more than" in error
+    assert "went on" not in result.stdout
+    [atoms] = read_xyz(tmp_path / "uncertainty.out.xyz")
+    types = ["OH".index(symbol) for symbol in atoms.symbols]
+    again = potential().evaluate(atoms.positions, types, atoms.cell, pbc=atoms.pbc, uncertainty=True)
+    np.testing.assert_allclose(atoms.arrays["atom_uncertainty"], again.atom_uncertainty[0], rtol=1e-5)
+    np.testing.assert_allclose(again.atom_uncertainty[0], start, rtol=1e-5)
+    write_script(script, LIMITED.replace("LIMIT", f"{10 * start.max()}"))
+    result = lammps_command(1, script)
+    assert result.returncode == 0, result.stderr
+    assert "went on" in result.stdout
+    assert len((tmp_path / "uncertainty.out").read_text().splitlines()) == 4
+
+
+def test_a_program_that_drives_lammps_gets_the_error_and_may_go_on(tmp_path: Path) -> None:
+    lmp = lammps_with(BOX)
+    path = tmp_path / "u.out"
+    attach(lmp, potential(), ["O", "H"], uncertainty=path, max_uncertainty=1e-9, out_freq=3)
+    lmp.commands_string("fix 1 all nve")
+    with pytest.raises(DpmodelError, match=r"step 0: the energy of atom \d is uncertain by .*; the structure is in"):
+        lmp.command("run 1")
+    assert path.with_name("u.out.xyz").exists()
+    lmp.commands_string("pair_style zero 4.0\npair_coeff * *\nrun 1")
+
+
+def test_what_has_no_uncertainty(tmp_path: Path) -> None:
+    unknown = Potential(replace(potential().file, extras={}), potential().engine)
+    lmp = lammps_with(BOX)
+    with pytest.raises(InputError, match="does not know its uncertainty: let 'dpmodel calibrate'"):
+        attach(lmp, unknown, ["O", "H"], uncertainty=tmp_path / "u.out")
+    attach(lmp, unknown, ["O", "H"])
+    lmp.commands_string("compute u all dpmodel/uncertainty\ncompute m all reduce max c_u\nthermo_style custom c_m")
+    with pytest.raises(InputError, match="does not know its uncertainty"):
+        lmp.command("run 0")

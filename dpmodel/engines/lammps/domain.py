@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dpmodel.data.graph import assemble
-from dpmodel.data.neighbors import ROUNDING, Edges
+from dpmodel.data.neighbors import ROUNDING, Edges, find_pairs
 from dpmodel.engines.lammps.halo import Comm, Halo
+from dpmodel.errors import InputError
 from dpmodel.graph import Graph, Selection
 from dpmodel.xp import Array
 
@@ -95,3 +96,25 @@ def graph_of(atoms: Domain, type_of: Array, selection: Selection, strict: bool, 
         first_type=np.full(atoms.n, max(type_of[atoms.first_type], 0)),
         fparam=None if fparam is None else fparam[None, :],
     )
+
+
+def expect_all_pairs(now: Atoms, n_local: int, center: Array, end: Array, is_ours: Array, cutoff: float) -> None:
+    """Raises InputError where LAMMPS' pairs of atoms that are ours are not all that are within ``cutoff`` (angstrom).
+
+    It leaves out pairs that are bonded or excluded, but a many-body potential needs them all.
+    """
+    x, every = now.x, find_pairs(now.x, None, np.zeros(3, dtype=bool), cutoff, is_ours)
+    local = every.center < n_local
+    ours = is_ours[center] & is_ours[end]
+    listed = _count_within(cutoff, x[end[ours]] - x[center[ours]])
+    needed = _count_within(cutoff, x[every.neighbor[local]] - x[every.center[local]])
+    if listed != needed:
+        raise InputError(
+            f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} Å. It leaves out "
+            "bonded atoms unless the script says 'special_bonds lj/coul 1 1 1', and those of 'neigh_modify "
+            "exclude'; DPA-2 needs them all"
+        )
+
+
+def _count_within(cutoff: float, vectors: Array) -> int:
+    return int((np.linalg.norm(vectors, axis=1) <= cutoff + ROUNDING).sum())

@@ -1,10 +1,10 @@
 """The exact heat flux of all atoms of a LAMMPS, now: what ``compute dpmodel/heat/flux`` gives."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpmodel.engines.lammps.compute import HEAT_FLUX
 from dpmodel.engines.lammps.plugin import STYLE
 from dpmodel.errors import InputError
 from dpmodel.xp import Array
@@ -12,10 +12,8 @@ from dpmodel.xp import Array
 if TYPE_CHECKING:
     from dpmodel.engines.lammps.pair import Pair
 
-HEAT_FLUX = f"{STYLE}/heat/flux"
 
-
-def heat_flux(pairs: "Sequence[Pair]") -> Array:
+def heat_flux(pair: "Pair") -> Array:
     """(6,) the flux, then its convective part, as ``compute heat/flux`` has them: LAMMPS' energy times velocity.
 
     All processes call this together.
@@ -23,14 +21,12 @@ def heat_flux(pairs: "Sequence[Pair]") -> Array:
     Raises
     ------
     InputError
-        Where there is no model, or more than a model; before any forces; for compiled programs of several processes.
+        Where there is more than the model; for compiled programs of several processes.
     """
-    if not pairs or pairs[0].lmp.extract_global("pair_style") != STYLE:
-        raise InputError(f"compute {HEAT_FLUX} is that of the model alone: it needs 'pair_style {STYLE}', not hybrid")
-    pair = pairs[0]
     lmp, comm, potential = pair.lmp, pair.comm, pair.potentials[0]
-    if pair.atom_energy is None:
-        raise InputError(f"compute {HEAT_FLUX} needs the forces of this step: put 'run 0' before")
+    if lmp.extract_global("pair_style") != STYLE:
+        raise InputError(f"compute {HEAT_FLUX} is that of the model alone: it needs 'pair_style {STYLE}', not hybrid")
+    assert pair.atom_energy is not None
     if comm.size > 1 and potential.engine.rounds_shapes:
         raise InputError(
             f"compute {HEAT_FLUX}: programs that {potential.engine.name} compiles may exchange with other processes in "

@@ -22,6 +22,8 @@ class Options:
     atomic: bool = False
     relative: float | None = None
     relative_v: float | None = None
+    uncertainty: str | None = None
+    max_uncertainty: float | None = None
     fparam: tuple[float, ...] | None = None
     strict: bool = False
     trust: bool = False
@@ -35,7 +37,12 @@ def _count(word: str) -> int:
 
 
 FLAGS = ("atomic", "strict", "trust")  # options without a value
-VALUES: dict[str, Callable[[str], Any]] = {"out_freq": _count, "relative": float, "relative_v": float}
+VALUES: dict[str, Callable[[str], Any]] = {
+    "out_freq": _count,
+    "relative": float,
+    "relative_v": float,
+    "max_uncertainty": float,
+}
 NAMES = list(Options.__dataclass_fields__)
 
 

@@ -28,11 +28,10 @@ from typing import Any, TypeVar
 import numpy as np
 from mpi4py import MPI  # before LAMMPS, which takes the MPI that is loaded
 
-from dpmodel.data.neighbors import ROUNDING, find_pairs
+from dpmodel.engines.lammps.compute import HEAT_FLUX, UNCERTAINTY, register_computes
 from dpmodel.engines.lammps.deviation import DeviationFile
-from dpmodel.engines.lammps.domain import Atoms, Domain, Topology, domain, graph_of, topology
+from dpmodel.engines.lammps.domain import Domain, Topology, domain, expect_all_pairs, graph_of, topology
 from dpmodel.engines.lammps.heat_flux import heat_flux
-from dpmodel.engines.lammps.heat_flux_style import heat_flux_style
 from dpmodel.engines.lammps.library import (
     Lammps,
     abort,
@@ -47,6 +46,7 @@ from dpmodel.engines.lammps.models import frame_parameters, load_model, type_tab
 from dpmodel.engines.lammps.options import Options, elements_of, models_and_options
 from dpmodel.engines.lammps.plugin import STYLE, PairObject, library
 from dpmodel.engines.lammps.styles import expect_answers, foreign_masses
+from dpmodel.engines.lammps.uncertainty import UncertaintyFile, atom_uncertainty
 from dpmodel.engines.warn_once import WarnOnce
 from dpmodel.errors import DpmodelError, InputError
 from dpmodel.graph import Graph
@@ -60,6 +60,7 @@ Source = str | PathLike[str] | Potential
 RUNNING = "command", "commands_list", "commands_string", "file"  # methods of LAMMPS that may run steps
 VOIGT = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]  # xx yy zz xy xz yz, LAMMPS' order
 ATOM_ENERGY, ATOM_VIRIAL = 2, 4  # bits of LAMMPS' flags
+COMPUTES: dict[str, Callable[["Pair"], Array]] = {HEAT_FLUX: heat_flux, UNCERTAINTY: atom_uncertainty}
 
 
 def attach(
@@ -73,6 +74,8 @@ def attach(
     fparam: Sequence[float] | None = None,
     out_file: str | PathLike[str] = Options.out_file,
     out_freq: int = Options.out_freq,
+    uncertainty: str | PathLike[str] | None = None,
+    max_uncertainty: float | None = None,
 ) -> "Pair":
     """Let ``models`` act on all atoms of ``lmp``, from Python's side of ``pair_style`` and ``pair_coeff``.
 
@@ -90,6 +93,11 @@ def attach(
         As for ``dpmodel.load``.
     fparam : sequence of float, optional
         Frame parameters, if the models have them.
+    uncertainty : path, optional
+        A file that gets the largest uncertainty of an atomic energy every ``out_freq`` steps, if ``dpmodel calibrate``
+        made the first model.
+    max_uncertainty : float, optional
+        eV: a larger one stops the run, and the structure is written beside that file.
 
     Raises
     ------
@@ -105,7 +113,16 @@ def attach(
         raise InputError("there is no model")
     numbers = None if fparam is None else tuple(fparam)
     host = install(lmp)
-    host.offered = potentials, Options(fparam=numbers, out_freq=out_freq, out_file=os.fspath(out_file))
+    host.offered = (
+        potentials,
+        Options(
+            fparam=numbers,
+            out_freq=out_freq,
+            out_file=os.fspath(out_file),
+            uncertainty=None if uncertainty is None else os.fspath(uncertainty),
+            max_uncertainty=max_uncertainty,
+        ),
+    )
     lmp.commands_list([f"pair_style {STYLE}", " ".join(["pair_coeff * *", *(name or "NULL" for name in names)])])
     return host.pairs[0]
 
@@ -133,7 +150,7 @@ class Host:
         self.error: BaseException | None = None
         end_with_launcher(self.comm)
         library(lmp).register(lmp, self)
-        heat_flux_style(lmp).register(lmp, self)
+        register_computes(lmp, self)
         for name in RUNNING:
             setattr(lmp, name, self._raising(MethodType(getattr(type(lmp), name), lmp)))
 
@@ -142,15 +159,19 @@ class Host:
         self.pairs.append(Pair(self, target, is_second=bool(self.pairs)))
         return self.pairs[-1]
 
-    def heat_flux(self) -> Array:
-        """(6,) for ``compute dpmodel/heat/flux``, in LAMMPS' units; zeros after an error."""
+    def numbers(self, style: str, size: int) -> Array:
+        """(size,) for a compute, in LAMMPS' units; zeros after an error."""
         if self.error is None:
             try:
-                return heat_flux(self.pairs)
+                if not self.pairs:
+                    raise InputError(f"compute {style} is of the model: it needs 'pair_style {STYLE}'")
+                if self.pairs[0].atom_energy is None:
+                    raise InputError(f"compute {style} needs the forces of this step: put 'run 0' before")
+                return COMPUTES[style](self.pairs[0])
             except BaseException as error:  # noqa: BLE001  as in a step
                 self.stop(self.lmp.extract_global("ntimestep"), error)
         self.lmp.lib.lammps_force_timeout(self.lmp.lmp)
-        return np.zeros(6)
+        return np.zeros(size)
 
     def agreed(self, function: Callable[[], None]) -> None:
         """``function()`` on all processes, none of which goes on if one of them meets an error."""
@@ -217,6 +238,7 @@ class Pair:
         self.fparam: list[Array | None] = []  # of each model, as are its types for those of LAMMPS
         self.type_of: list[Array] = []
         self.deviation: DeviationFile | None = None
+        self.uncertainty: UncertaintyFile | None = None
         self.cutoff = 0.0
         self.atom_energy: Array | None = None  # (n,) eV, of the atoms of this process in the latest step
         self._topology: Topology | None = None
@@ -271,6 +293,10 @@ class Pair:
         self.deviation = DeviationFile(
             Path(o.out_file + self.host.suffix), o.out_freq, o.atomic, o.relative, o.relative_v
         )
+        if o.uncertainty is not None or o.max_uncertainty is not None:
+            self.potentials[0].evaluator.rigidity  # noqa: B018  (a model that does not know it is an error now)
+            path = Path((o.uncertainty or "uncertainty.out") + self.host.suffix)
+            self.uncertainty = UncertaintyFile(path, o.out_freq, o.max_uncertainty)
 
     def _coeff(self, words: list[str]) -> None:
         is_hybrid = self.lmp.extract_global("pair_style").startswith("hybrid")
@@ -313,6 +339,8 @@ class Pair:
             f += results[0].forces[:n_local] * (self.length_unit / self.energy_unit)
         self.atom_energy = results[0].atom_energy[:n_local]
         self._report(results[0], n_local, eflag, vflag)
+        if self.uncertainty is not None and self.uncertainty.due(step):
+            self.uncertainty.write(step, self, here)
 
     def domain(self, n_local: int) -> Domain:
         """The atoms now; who has them and who sees whom is found anew only when LAMMPS has made a neighbor list."""
@@ -322,27 +350,12 @@ class Pair:
         if self._topology is None or age == 0 or age < self._list[0] or builds != self._list[1]:
             center, end = pairs(self.lmp)
             if is_first:
-                self._check_list(now, n_local, center, end)
+                expect_all_pairs(now, n_local, center, end, self.type_of[0][now.types] >= 0, self.cutoff)
             self._topology, self._ids = topology(now.ids, n_local, center, end, self.comm), now.ids
         elif not np.array_equal(self._ids, now.ids):
             raise InputError("atoms have changed since LAMMPS made its neighbor list: leave out 'pre no' after that")
         self._list = age, builds
         return domain(now, self._topology, self.cutoff, self.comm)
-
-    def _check_list(self, now: Atoms, n_local: int, center: Array, end: Array) -> None:
-        """LAMMPS leaves out pairs that are bonded or excluded, but a many-body potential needs them all."""
-        x, is_ours, cutoff = now.x, self.type_of[0][now.types] >= 0, self.cutoff
-        every = find_pairs(x, None, np.zeros(3, dtype=bool), cutoff, is_ours)
-        local = every.center < n_local
-        ours = is_ours[center] & is_ours[end]
-        listed = _count_within(cutoff, x[end[ours]] - x[center[ours]])
-        needed = _count_within(cutoff, x[every.neighbor[local]] - x[every.center[local]])
-        if listed != needed:
-            raise InputError(
-                f"LAMMPS' neighbor list has {listed} of the {needed} pairs within {cutoff:g} Å. It leaves out "
-                "bonded atoms unless the script says 'special_bonds lj/coul 1 1 1', and those of 'neigh_modify "
-                "exclude'; DPA-2 needs them all"
-            )
 
     def graph(self, here: Domain, m: int) -> Graph:
         """The graph of a domain for model ``m``."""
@@ -384,7 +397,3 @@ class Pair:
 def _symmetric(virial: Array) -> Array:
     """(n, 3, 3) to (n, 6)."""
     return (0.5 * (virial + np.swapaxes(virial, 1, 2)))[:, *VOIGT]
-
-
-def _count_within(cutoff: float, vectors: Array) -> int:
-    return int((np.linalg.norm(vectors, axis=1) <= cutoff + ROUNDING).sum())

@@ -137,10 +137,7 @@ class _Library:
     def register(self, lmp: Any, maker: Any) -> None:
         """Let all commands of ``lmp`` have ``pair_style dpmodel``, whose objects ``maker.make_pair`` makes."""
         self.makers[handle_of(lmp)] = maker
-        if not lmp.has_style("pair", STYLE):
-            self.functions["register"](ctypes.byref(self._plugin), lmp.lmp)
-        if not lmp.has_style("pair", STYLE):  # another LAMMPS object has registered it
-            self.functions["restore"](lmp.lmp, False)
+        register(lmp, "pair", STYLE, self._plugin)
 
     def _create(self, handle: int) -> int | None:
         maker = self.makers.get(handle)
@@ -182,6 +179,15 @@ def library(lmp: Any) -> _Library:
     if name not in _libraries:
         _libraries[name] = _Library(lmp.lib)
     return _libraries[name]
+
+
+def register(lmp: Any, category: str, style: str, plugin: Plugin) -> None:
+    """Let all commands of ``lmp`` have a style."""
+    functions = library(lmp).functions
+    if not lmp.has_style(category, style):
+        functions["register"](ctypes.byref(plugin), lmp.lmp)
+    if not lmp.has_style(category, style):  # another LAMMPS object has registered it
+        functions["restore"](lmp.lmp, False)
 
 
 def function_of(lib: ctypes.CDLL, symbol: str, result: Any, *arguments: Any) -> Callable[..., Any]:

@@ -52,6 +52,7 @@ ROWS = (
     _row("compute", "born/matrix", "works", "with `numdiff`; LAMMPS refuses it without"),
     _row("compute", "fep/ta ti", "works", ""),
     _row("compute", "dpmodel/heat/flux", "works", "the exact heat flux"),
+    _row("compute", "dpmodel/uncertainty", "works", "standard deviations of atomic energies"),
     _row("fix", "numdiff numdiff/virial", "works", ""),
     _row("fix", "gcmc widom", "works", "LAMMPS turns on `full_energy` by itself, and says so"),
     _row("fix", "atom/swap mol/swap neighbor/swap sgcmc charge/regulation hmc", "works", ""),
