@@ -353,7 +353,7 @@ class Evaluator:
     ) -> list[Prediction]:
         """Predictions of a head that is no energy: sums over atoms, or means where the property is intensive."""
         fitting = self.file.settings.fitting_net
-        if wants.atom_virial or wants.hessian:
+        if wants.atom_virial or wants.hessian or wants.uncertainty:
             expect_energies(fitting.type)
         name = getattr(fitting, "property_name", HEADS[fitting.type].output)
         atomic = self.atomic_output(graph, positions)

@@ -12,6 +12,7 @@ from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.errors import FileError, InputError
 from dpmodel.evaluator import Evaluator, Wants
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import without_rigidity
 from dpmodel.prediction import Prediction
 from dpmodel.statistics.output import OutputSample, fixed_output, output_sample, output_statistics
 
@@ -72,6 +73,7 @@ def change_bias(
         raise InputError(f"bias: expected an energy model, got a {kind} model")
     if bool(energies) == bool(systems):
         raise InputError("bias: expected either energies of types (--value), or systems to fit them to (--system)")
+    file = replace(file, extras=without_rigidity(file.extras))
     return with_bias(file, energies) if energies else with_fitted_bias(file, labeled(systems, file), engine)
 
 

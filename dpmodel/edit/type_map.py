@@ -10,6 +10,7 @@ from dpmodel.dpa2.tables import retabulated
 from dpmodel.errors import FileError, InputError
 from dpmodel.initializers import Initializer
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import without_rigidity
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
@@ -35,6 +36,8 @@ def change_type_map(
     if not set(type_map) & set(file.settings.type_map):
         names = ", ".join(file.settings.type_map)
         raise InputError(f"type_map: expected at least one of the model's types {names}, got {', '.join(type_map)}")
+    if not set(type_map) <= set(file.settings.type_map):
+        file = replace(file, extras=without_rigidity(file.extras))
     settings = renumbered(file.settings, type_map)
     model = transplanted(ModelFile(settings, fresh(settings)), file)
     return file.changed(settings, replace(model, descriptor=retabulated(model.descriptor, file.model.descriptor)))

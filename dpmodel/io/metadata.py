@@ -1,5 +1,6 @@
 """Metadata beside the model in a file: where it comes from, the script it was trained with, a distance."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,16 @@ def extras_of(tree: Mapping[str, Any], file: str) -> dict[str, Any]:
         beside["@variables"] = {key: value for key, value in beside["@variables"].items() if key != DISTANCE}
     copied: dict[str, Any] = map_leaves(beside, _leaf, file)
     return copied
+
+
+def without_rigidity(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """``extras`` of a model that has become another, to which its uncertainty does not belong; says so in a warning."""
+    if RIGIDITY in extras:
+        line = (
+            "the uncertainty in the file is that of the model before: it is left out; 'dpmodel calibrate' finds it anew"
+        )
+        warnings.warn(line, UserWarning, stacklevel=3)
+    return {key: value for key, value in extras.items() if key != RIGIDITY}
 
 
 def _leaf(value: Any, flagged: bool, where: str) -> Any:

@@ -9,6 +9,7 @@ from dpmodel.edit.type_map import transplanted
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.checkpoint import head_called
 from dpmodel.io.deepmd import SINGLE, ModelFile
+from dpmodel.io.metadata import without_rigidity
 from dpmodel.model.settings import ModelSettings
 from dpmodel.module import state
 from dpmodel.train.script import Script
@@ -82,6 +83,7 @@ def adapted(fresh: ModelFile, file: ModelFile, head: bool, path: str) -> ModelFi
             "types starts anew and has to be learned from the data",
             stacklevel=2,
         )
+    without_rigidity(file.extras)  # to say that it stays behind, as all that is beside the parameters
     made = model_file(transplanted(fresh, file, head=head, path=path), fresh.settings, None)
     return replace(made, min_pair_distance=fresh.min_pair_distance)
 

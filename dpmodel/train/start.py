@@ -10,7 +10,7 @@ import numpy as np
 
 from dpmodel.errors import FileError, SettingError
 from dpmodel.io.deepmd import SINGLE, ModelFile
-from dpmodel.io.metadata import RIGIDITY
+from dpmodel.io.metadata import without_rigidity
 from dpmodel.model.build import build
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
@@ -206,8 +206,7 @@ def _loaded(task: Task, file: ModelFile, path: str) -> ModelFile:
             )
     tell_differences(task.model, file.settings, path)
     arrays = {name: loaded[name].astype(value.dtype) for name, value in wanted.items()}
-    others = {key: value for key, value in file.extras.items() if key != RIGIDITY}  # it goes with the last layer
-    extras = others | {"model_def_script": task.model.model_dump()}
+    extras = without_rigidity(file.extras) | {"model_def_script": task.model.model_dump()}
     return replace(file, settings=task.model, model=Rebuilder(blank)(arrays), extras=extras)
 
 

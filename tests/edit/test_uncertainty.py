@@ -1,8 +1,13 @@
 """A model that knows its uncertainty: against dense algebra on its features, cut off and resumed, in every file."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -15,6 +20,8 @@ from dpmodel.backend import Engine
 from dpmodel.data.samples import mixture
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import Frame, System
+from dpmodel.edit.bias import change_bias
+from dpmodel.edit.type_map import change_type_map
 from dpmodel.edit.uncertainty import CHUNK, calibrate
 from dpmodel.engines.ase import DPCalculator
 from dpmodel.errors import FileError, InputError
@@ -24,9 +31,11 @@ from dpmodel.io.model import read_model, write_model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.potential import Potential
 from dpmodel.statistics.rigidity import Rigidity
+from dpmodel.train.finetune import adapted
 from engines import engine_of
 from random_models import random_model
 from small_water import MODEL, write_system
+from trees import TRAINED
 
 pytestmark = pytest.mark.filterwarnings("ignore::dpmodel.NeighborOverflowWarning")
 
@@ -136,6 +145,117 @@ def test_other_heads_have_no_energy() -> None:
     file = model(fitting_net={"type": "dipole", "neuron": [4]})
     with pytest.raises(InputError, match="expected an energy model, got a dipole model"):
         calibrate(file, engine_of("numpy"), frames(2), frames(2))
+    with pytest.raises(InputError, match="a dipole model has no forces, energies or virials"):
+        Potential(file, engine_of("numpy")).evaluate(np.zeros((1, 3)), [0], uncertainty=True)
+
+
+def with_parameters(frame: Frame) -> Frame:
+    s, random = frame.structure, np.random.default_rng(len(frame.structure.types))
+    return Frame(replace(s, fparam=random.normal(size=2), aparam=random.normal(size=(len(s.types), 1))), frame.labels)
+
+
+FITTINGS = {
+    "parameters": {"numb_fparam": 2, "numb_aparam": 1},
+    "case": {"dim_case_embd": 3},
+    "vacuum": {"atom_ener": [-3.0, -1.0]},
+    "float32": {"precision": "float32"},
+}
+
+
+@pytest.mark.parametrize("kind", [*FITTINGS, "compressed", "pairs"])
+def test_every_kind_of_model(kind: str, tmp_path: Path) -> None:
+    """Calibrated, written, read: sigma^2 = alpha^2 f^T (C + s)^-1 f, with C from the features of frames one by one."""
+    changes: dict[str, Any] = {"fitting_net": {"neuron": [6], **FITTINGS.get(kind, {})}}
+    file = model(**changes, **({"pair_exclude_types": [[0, 1]]} if kind == "pairs" else {}))
+    if kind == "compressed":
+        file = read_model(TRAINED / "strip_c.pth")
+    every = [with_parameters(f) if kind == "parameters" else f for f in frames(9)]
+    write_model(tmp_path / "m.dp", calibrate(file, engine_of("numpy"), every[:3], every[3:6]).file)
+    p = load(tmp_path / "m.dp", "torch")
+    known = p.evaluator.rigidity
+
+    def features(s: Structure) -> np.ndarray:
+        rest = {"pbc": s.pbc, "fparam": s.fparam, "aparam": s.aparam}
+        return p.features(s.positions, s.types, s.cell, **rest)[0]
+
+    sums = [features(f.structure).sum(axis=0) / np.sum(f.structure.types >= 0) for f in every]
+    covariance = sum(np.outer(f, f) for f in sums[:3])
+    tolerance = 1e-5 if kind == "float32" else 1e-9
+    np.testing.assert_allclose(known.covariance, covariance, rtol=0, atol=tolerance * np.abs(covariance).max())
+    inverse = np.linalg.inv(known.covariance + known.regularizer * np.eye(len(covariance)))
+    for frame in every[6:]:
+        f, result = features(frame.structure), p.evaluate_many([frame.structure], uncertainty=True)[0]
+        each = known.alpha * np.sqrt(np.einsum("ia,ab,ib->i", f, inverse, f))
+        total = known.alpha * np.sqrt(f.sum(axis=0) @ inverse @ f.sum(axis=0))
+        np.testing.assert_allclose(result.atom_uncertainty[0], each, rtol=1e-4 if kind == "float32" else 1e-6)
+        np.testing.assert_allclose(result.energy_uncertainty, total, rtol=1e-4 if kind == "float32" else 1e-6)
+
+
+def test_isolated_atoms_add_up() -> None:
+    """Two equal atoms that do not feel each other are as uncertain as twice one; so it is for frames together."""
+    p = Potential(calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9)).file, engine_of("numpy"))
+    one = p.evaluate(np.zeros((1, 3)), [0], uncertainty=True)
+    two = p.evaluate([[[0.0, 0, 0], [50.0, 0, 0]]] * 3, [0, 0], uncertainty=True)
+    assert two.atom_uncertainty.shape == (3, 2)
+    np.testing.assert_allclose(two.energy_uncertainty, 2 * one.energy_uncertainty[0], rtol=1e-12)
+    np.testing.assert_allclose(two.atom_uncertainty, one.atom_uncertainty[0, 0], rtol=1e-12)
+
+
+def test_what_changes_the_energies_drops_it() -> None:
+    known = calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9)).file
+    goes = pytest.warns(UserWarning, match="the uncertainty in the file is that of the model before: it is left out")
+    with goes:
+        assert RIGIDITY not in change_bias(known, engine_of("numpy"), energies={"O": -1.0}).extras
+    with goes:
+        larger = change_type_map(known, ["O", "H", "C"])
+    assert RIGIDITY not in larger.extras
+    with goes:
+        assert RIGIDITY not in adapted(model(), known, True, "m.dp").extras
+    frame = frames(1, seed=50)[0].structure
+    turned = Potential(change_type_map(known, ["H", "O"]), engine_of("numpy"))
+    other = replace(frame, types=np.where(frame.types < 0, -1, 1 - frame.types))
+    again = turned.evaluate_many([other], uncertainty=True)[0]
+    right = Potential(known, engine_of("numpy")).evaluate_many([frame], uncertainty=True)[0]
+    np.testing.assert_allclose(again.atom_uncertainty, right.atom_uncertainty, rtol=1e-10)
+
+
+def test_the_head_of_several(command: Command, tmp_path: Path) -> None:
+    """One of a multi-task file is calibrated and written alone; none is one line that names them."""
+    for name, seed in (("train", 1), ("valid", 2)):
+        write_system(tmp_path / name, 4, seed=seed)
+    both = TRAINED / "mt.ckpt-20.pt"
+    paths = (both, tmp_path / "b.dp", "--system", tmp_path / "train", "--valid", tmp_path / "valid")
+    assert "'A', 'B'" in command.refuses("calibrate", *paths)
+    result = command("calibrate", *paths, "--head", "B")
+    assert result.code == 0, result
+    assert load(tmp_path / "b.dp").evaluate(np.zeros((1, 3)), [0], uncertainty=True).energy_uncertainty[0] > 0
+
+
+def test_a_killed_command_goes_on(tmp_path: Path) -> None:
+    """Killed in the middle and run again, it writes what a run in one piece writes."""
+    write_system(tmp_path / "train", 2 * CHUNK + 40, seed=1)
+    write_system(tmp_path / "valid", 5, seed=2)
+    write_model(tmp_path / "m.dp", model())
+
+    def start(output: str) -> subprocess.Popen[bytes]:
+        paths = ("m.dp", output, "--system", "train", "--valid", "valid")
+        return subprocess.Popen([sys.executable, "-m", "dpmodel", "calibrate", *paths], cwd=tmp_path)
+
+    part = tmp_path / "killed.dp.part.npz"
+    with start("killed.dp") as process:
+        while not part.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "killed.dp").exists()
+    with np.load(part) as saved:
+        assert 0 < saved["done"] < 2 * CHUNK + 45
+    for name in ("killed.dp", "whole.dp"):
+        assert start(name).wait() == 0
+    assert not part.exists()
+    entries = [read_model(tmp_path / name).extras[RIGIDITY] for name in ("killed.dp", "whole.dp")]
+    killed, whole = (Rigidity.of_entry(entry, 6, RIGIDITY) for entry in entries)
+    np.testing.assert_array_equal(killed.covariance, whole.covariance)
+    assert (killed.alpha, killed.regularizer) == (whole.alpha, whole.regularizer)
 
 
 def test_predictions_come_with_it(engine: Engine) -> None:

@@ -54,11 +54,14 @@ def potential(kind: dict[str, Any], seed: int = 0) -> Potential:
     return random_potential(ModelSettings.read(model(SHORT | kind)), seed)
 
 
-def system(settings: ModelSettings, seed: int, n: int = 4) -> dict[str, Any]:
-    """Atoms in a skewed cell, some of them far outside of it, with velocities."""
+BULK, SLAB, WIRE = (True, True, True), (True, True, False), (False, True, False)
+
+
+def system(settings: ModelSettings, seed: int, n: int = 4, pbc: Any = BULK) -> dict[str, Any]:
+    """Atoms in a skewed cell, some of them far outside of it where it repeats, with velocities."""
     rng, frame = np.random.default_rng(seed), random_frames(settings, seed, n=n)
-    images = rng.integers(-1, 2, (1, n, 3)) @ frame["cell"]
-    return frame | {"positions": frame["positions"] + images, "velocities": rng.normal(size=(n, 3))}
+    images = np.where(pbc, rng.integers(-1, 2, (1, n, 3)), 0) @ frame["cell"]
+    return frame | {"positions": frame["positions"] + images, "velocities": rng.normal(size=(n, 3)), "pbc": pbc}
 
 
 def reach(settings: ModelSettings) -> float:
@@ -72,7 +75,7 @@ def by_definition(potential: Potential, frame: dict[str, Any], step: float = 1e-
     x, cell, v, types = frame["positions"][0], frame["cell"][0], frame["velocities"], frame["types"][0]
     n, far = len(x), reach(potential.settings)
     size = far + np.ptp(x, axis=0).max() * 2
-    copies = np.ceil(size * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int)
+    copies = np.ceil(size * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int) * frame.get("pbc", BULK)
     shifts = np.array(list(product(*(range(-c, c + 1) for c in copies)))) @ cell
     images = (x + shifts[:, None]).reshape(-1, 3)
     near = np.linalg.norm(images[:, None] - x, axis=-1).min(axis=1) <= far
@@ -91,10 +94,10 @@ def by_definition(potential: Potential, frame: dict[str, Any], step: float = 1e-
 
 
 @examples(12)
-@given(st.sampled_from(KINDS), st.integers(0, 2**16))
-def test_heat_flux_is_the_sum_over_all_images(kind: dict[str, Any], seed: int) -> None:
+@given(st.sampled_from(KINDS), st.integers(0, 2**16), st.sampled_from([BULK, BULK, SLAB, WIRE]))
+def test_heat_flux_is_the_sum_over_all_images(kind: dict[str, Any], seed: int, pbc: Any) -> None:
     chosen = potential(kind, seed)
-    frame = system(chosen.settings, seed)
+    frame = system(chosen.settings, seed, pbc=pbc)
     expected = by_definition(chosen, frame)
     flux = chosen.heat_flux(**frame, masses=[16.0, 1.0])
     np.testing.assert_allclose(flux.virial[0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
