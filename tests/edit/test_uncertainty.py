@@ -154,7 +154,7 @@ def with_parameters(frame: Frame) -> Frame:
     return Frame(replace(s, fparam=random.normal(size=2), aparam=random.normal(size=(len(s.types), 1))), frame.labels)
 
 
-FITTINGS = {
+FITTINGS: dict[str, dict[str, Any]] = {
     "parameters": {"numb_fparam": 2, "numb_aparam": 1},
     "case": {"dim_case_embd": 3},
     "vacuum": {"atom_ener": [-3.0, -1.0]},
@@ -179,7 +179,7 @@ def test_every_kind_of_model(kind: str, tmp_path: Path) -> None:
         return p.features(s.positions, s.types, s.cell, **rest)[0]
 
     sums = [features(f.structure).sum(axis=0) / np.sum(f.structure.types >= 0) for f in every]
-    covariance = sum(np.outer(f, f) for f in sums[:3])
+    covariance = np.sum([np.outer(f, f) for f in sums[:3]], axis=0)
     tolerance = 1e-5 if kind == "float32" else 1e-9
     np.testing.assert_allclose(known.covariance, covariance, rtol=0, atol=tolerance * np.abs(covariance).max())
     inverse = np.linalg.inv(known.covariance + known.regularizer * np.eye(len(covariance)))
