@@ -9,7 +9,7 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.structure import Structure
+from dpmodel.data.structure import Structure, wrapped
 from dpmodel.errors import InputError
 from dpmodel.execution import Exchange, Execution
 from dpmodel.graph import Graph
@@ -327,7 +327,7 @@ class Evaluator:
 
         w_m = -sum_i (de_i/dx_m) (x_m - x_i), the positions wrapped into the cell; x_i is moved inside the derivative.
         """
-        home = np.concatenate([_wrapped(frame) for frame in frames])
+        home = np.concatenate([wrapped(frame) for frame in frames])
         g = self.edge_gradient(graph, positions, np.ones(len(positions)))
         moved = np.stack([self.edge_gradient(graph, positions, x) for x in home.T], axis=-1)  # sum_i de_i/dd_e x_i
         vectors = positions[graph.neighbors] - positions[:, None] + graph.shift
@@ -395,11 +395,3 @@ def _batches(frames: Sequence[Structure], most: int) -> Iterator[list[Structure]
         batch.append(frame)
         size += len(frame.types)
     yield batch
-
-
-def _wrapped(frame: Structure) -> np.ndarray:
-    """Positions in the cell along the directions that repeat."""
-    if frame.cell is None or not frame.pbc.any():
-        return frame.positions
-    fractional = frame.positions @ np.linalg.inv(frame.cell)
-    return frame.positions - np.floor(np.where(frame.pbc, fractional, 0.0)) @ frame.cell

@@ -226,3 +226,11 @@ def _listed(type_map: Sequence[str]) -> str:
 
 def _at(a: Array | None, f: int) -> Array | None:
     return None if a is None else a[f]
+
+
+def wrapped(frame: Structure) -> Array:
+    """(n, 3) angstrom: positions in the cell along the directions that repeat."""
+    if frame.cell is None or not frame.pbc.any():
+        return frame.positions
+    fractional = frame.positions @ np.linalg.inv(frame.cell)
+    return frame.positions - np.floor(np.where(frame.pbc, fractional, 0.0)) @ frame.cell

@@ -37,7 +37,7 @@ def read_model(path: str | os.PathLike[str], head: str | None = None) -> ModelFi
 
 
 def _frozen(name: str) -> Callable[[str], dict[str, Any]] | None:
-    """What reads a frozen file in which ``dpmodel-dp`` left the model, under deepmd-kit's name or in a program."""
+    """The reader of a frozen file in which ``dpmodel-dp`` left the model, under deepmd-kit's name or in a program."""
     from dpmodel.io.inside import has_model, model_inside
 
     if sniff(name) == HDF5:

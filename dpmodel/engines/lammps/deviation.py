@@ -17,7 +17,7 @@ from dpmodel.xp import Array
 class StepFile:
     """A line every ``every`` steps, in deepmd-kit's columns."""
 
-    what: ClassVar[str]
+    subject: ClassVar[str]
     path: Path
     every: int
     _is_new: bool = field(default=True, init=False)
@@ -41,7 +41,7 @@ class StepFile:
                     file.write("#" + f"{'step':>11}" + "".join(f"{name:>19}" for name in columns) + "\n")
                 file.write(line + "\n")
         except OSError as error:
-            raise FileError(f"{self.path}: cannot write the {self.what} ({error.strerror})") from error
+            raise FileError(f"{self.path}: cannot write the {self.subject} ({error.strerror})") from error
         self._is_new = False
 
 
@@ -53,7 +53,7 @@ class DeviationFile(StepFile):
     (eV): relative to the mean of the models plus this level.
     """
 
-    what = "model deviation"
+    subject = "model deviation"
     atomic: bool = False
     relative: float | None = None
     relative_v: float | None = None

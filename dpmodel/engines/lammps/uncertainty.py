@@ -35,7 +35,7 @@ class UncertaintyFile(StepFile):
     ``limit`` (eV): a larger one stops the run, and the structure is written beside the file.
     """
 
-    what = "uncertainty"
+    subject = "uncertainty"
     limit: float | None = None
 
     def write(self, step: int, pair: "Pair", here: Domain) -> None:
