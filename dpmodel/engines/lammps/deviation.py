@@ -47,7 +47,7 @@ class StepFile:
 
 @dataclass
 class DeviationFile(StepFile):
-    """How far several models disagree along a trajectory, in eV and angstrom.
+    """The disagreement of several models along a trajectory, in eV and angstrom.
 
     ``atomic``: the force deviation of each atom follows, ordered by ID.  ``relative`` (eV/angstrom), ``relative_v``
     (eV): relative to the mean of the models plus this level.

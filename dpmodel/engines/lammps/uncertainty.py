@@ -30,7 +30,7 @@ def _rows(pair: "Pair", here: Domain, n: int) -> Array:
 
 @dataclass
 class UncertaintyFile(StepFile):
-    """How uncertain the atomic energies are along a trajectory, eV.
+    """The uncertainties of atomic energies along a trajectory, eV.
 
     ``limit`` (eV): a larger one stops the run, and the structure is written beside the file.
     """
