@@ -1,7 +1,8 @@
-# make test     ruff, mypy and the whole test suite          make demo    examples/water on every backend
-# make lint     ruff and mypy only                           make demo BACKENDS=numpy    without any framework
+# make test     lint, then the whole test suite             make demo    examples/water on every backend
+# make lint     ruff, typos and mypy                         make demo BACKENDS=numpy    without any framework
 # make bench    times and memory, docs/performance.md       make bench DEEPMD=/path/to/python   DeePMD-kit beside them
 # make test-newest    the test suite with the newest release of everything, in .venv-newest
+# make test-lowest    with the oldest that pyproject.toml allows, NumPy only, in .venv-lowest
 # make docs     the documentation in site/                   make clean   remove what the others made, but for .venv
 #
 # Needs Python 3.11 or newer (make PYTHON=python3.12 ...) with venv and pip. Everything is installed into .venv.
@@ -25,7 +26,7 @@ FOR_TESTS := $(STAMPS)/test,all
 FOR_DOCS := $(STAMPS)/docs
 FOR_DEMO := $(STAMPS)/$(subst $(space),$(comma),$(strip $(BACKENDS)))
 
-.PHONY: test test-newest lint demo bench docs clean
+.PHONY: test test-newest test-lowest lint demo bench docs clean
 
 # pytest runs last: its summary closes the output. One thread per worker, or they fight for the cores.
 test: lint
@@ -36,9 +37,17 @@ test-newest:
 	.venv-newest/bin/python -m pip install --upgrade --upgrade-strategy eager --editable '.[test,all]'
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
+# Backends whose frameworks are not there skip their tests by name.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install uv
+	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --resolution lowest-direct --editable '.[test]' 'editables>=0.5'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
 lint: $(FOR_TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 	$(BIN)/mypy
 
 demo: $(FOR_DEMO)

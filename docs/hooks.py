@@ -1,4 +1,4 @@
-"""Pages that are made from the code, and formulas that are made into MathML, which browsers show by themselves."""
+"""Pages that are made from code and scripts; formulas that are made into MathML, which browsers show by themselves."""
 
 import html
 import re
@@ -7,6 +7,27 @@ from pathlib import Path
 from typing import Any
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Add a page and a notebook for every script in ``examples/notebooks``."""
+    import jupytext
+    from mkdocs.structure.files import File
+
+    for script in sorted((ROOT / "examples" / "notebooks").glob("*.py")):
+        notebook = jupytext.read(script, fmt="py:percent")
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        page = NOTEBOOK.format(name=script.stem, cells="\n\n".join(map(_cell, notebook.cells)))
+        files.append(File.generated(config, f"examples/{script.stem}.md", content=page))
+        content = jupytext.writes(notebook, fmt="ipynb")
+        files.append(File.generated(config, f"examples/{script.stem}.ipynb", content=content))
+        picture = script.with_suffix(".png")
+        files.append(File.generated(config, f"examples/{picture.name}", content=picture.read_bytes()))
+    return files
+
+
+def _cell(cell: Any) -> str:
+    return str(cell.source) if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -91,6 +112,13 @@ def _row(parameter: Any) -> str:
 
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOK = """\
+{cells}
+
+![What comes out]({name}.png)
+
+This page is a notebook, too: [{name}.ipynb]({name}.ipynb). In a clone it is the script `examples/notebooks/{name}.py`.
+"""
 MADE = {
     "settings": settings,
     "training settings": training_settings,

@@ -1,7 +1,6 @@
 """The potential: a model on an array library, asked about structures."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +8,11 @@ import numpy as np
 
 from dpmodel.backend import Engine
 from dpmodel.backend import backend as find_backend
+from dpmodel.data.graph import build_graph, flat_positions
 from dpmodel.data.structure import Structure, from_ase, per_frame, structures
 from dpmodel.errors import InputError
 from dpmodel.evaluator import Evaluator, Wants
+from dpmodel.graph import Graph
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.io.files import ZIP, sniff
 from dpmodel.io.model import read_model
@@ -20,6 +21,7 @@ from dpmodel.model.heads import expect_energies
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.prediction import HeatFlux, Prediction, stack
+from dpmodel.progress import progress_bar
 
 if TYPE_CHECKING:
     from dpmodel.relax import Relaxation
@@ -205,9 +207,7 @@ class Potential:
             Naming the frame and the atom that cannot be used.
         """
         wants = Wants.of(forces, atom_virial, hessian, uncertainty)
-        frames = structures(
-            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
-        )
+        frames = self._frames(positions, types, cell, pbc, fparam, aparam)
         parts = self.evaluator.evaluate(frames, wants, strict=self.strict)
         return stack([prediction for part in parts for prediction in part])
 
@@ -230,7 +230,7 @@ class Potential:
         if not structures:
             raise InputError("there are no frames")
         done: list[Prediction] = []
-        with _bar("frames", len(structures), progress) as show:
+        with progress_bar("frames", len(structures), progress) as show:
             for part in self.evaluator.evaluate(structures, wants, strict=self.strict):
                 done += part
                 show(len(done))
@@ -265,7 +265,7 @@ class Potential:
         for i, frame in enumerate(structures):
             if cell and not frame.pbc.all():
                 raise InputError(f"frame {i}: its cell cannot relax, for it is not periodic in all directions")
-        with _bar("relaxed", len(structures), progress) as show:
+        with progress_bar("relaxed", len(structures), progress) as show:
             return relax_many(
                 structures,
                 self.evaluate_many,
@@ -288,9 +288,7 @@ class Potential:
 
         Arguments as for ``evaluate``.  With ``atom_ener`` in the settings, less the layer of an atom in vacuum.
         """
-        frames = structures(
-            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
-        )
+        frames = self._frames(positions, types, cell, pbc, fparam, aparam)
         return np.stack(list(self.evaluator.describe(frames, strict=self.strict, layer="features")))
 
     def heat_flux(
@@ -324,15 +322,39 @@ class Potential:
         from dpmodel.data.elements import masses_of
 
         self.expect_forces()
-        frames = structures(
-            positions, types, cell, pbc, type_map=self.type_map, fparam=fparam, aparam=aparam, **self._parameters()
-        )
+        frames = self._frames(positions, types, cell, pbc, fparam, aparam)
         numbers = np.stack([frame.types for frame in frames])
         nf, n = numbers.shape
         speeds = per_frame("velocities", velocities, nf, (n, 3), "Å/fs, one for each atom")
         weights = masses_of(self.type_map) if masses is None else masses
         by_type = per_frame("masses", weights, 1, (len(self.type_map),), "g/mol, one for each type")[0]
         return self.evaluator.heat_flux(frames, speeds, np.append(by_type, 0.0)[numbers])
+
+    def graph(self, frames: Iterable[Any], *, rounded: bool = False) -> tuple[Graph, np.ndarray]:
+        """The graph and the positions (A, 3) of structures: what a model in a program of your own takes.
+
+        NumPy arrays, all frames on one axis of atoms, for ``dpmodel_torch.Model``, ``dpmodel_jax.apply`` and so on.
+
+        Parameters
+        ----------
+        frames : ``ase.Atoms`` or ``dpmodel.Structure``, one or more of any size
+        rounded : bool
+            Virtual atoms and empty slots at the ends round the sizes up, so that structures share few shapes: for
+            programs that are compiled for each.
+
+        Raises
+        ------
+        InputError
+            Naming the structure that cannot be used.
+        """
+        ready = [self._numbered(i, frame) for i, frame in enumerate(frames)]
+        graph, positions = build_graph(ready, self.settings.selection, strict=self.strict), flat_positions(ready)
+        if not rounded:
+            return graph, positions
+        from dpmodel.data.padding import pad_graph, pad_rows
+
+        padded = pad_graph(graph, self.settings.selection)
+        return padded, pad_rows(positions, graph, padded)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model to ``path`` (``.dp``, ``.yaml`` or ``.pt``), readable by deepmd-kit.
@@ -348,20 +370,15 @@ class Potential:
         """``frame``, a ``Structure`` or ``ase.Atoms``, as this model reads it.  Raises InputError."""
         if not isinstance(frame, Structure):
             return from_ase(frame, self.type_map, **self._parameters())
-        return structures(
-            frame.positions,
-            frame.types,
-            frame.cell,
-            frame.pbc,
-            type_map=self.type_map,
-            fparam=frame.fparam,
-            aparam=frame.aparam,
-            **self._parameters(),
-        )[0]
+        return self._frames(frame.positions, frame.types, frame.cell, frame.pbc, frame.fparam, frame.aparam)[0]
 
     def expect_forces(self) -> None:
         """Raise InputError unless this is a model of energies: no other has forces."""
         expect_energies(self.settings.fitting_net.type)
+
+    def _frames(self, positions: Any, types: Any, cell: Any, pbc: Any, fparam: Any, aparam: Any) -> list[Structure]:
+        parameters = {"fparam": fparam, "aparam": aparam} | self._parameters()
+        return structures(positions, types, cell, pbc, type_map=self.type_map, **parameters)
 
     def _numbered(self, i: int, frame: Any) -> Structure:
         try:
@@ -382,17 +399,3 @@ def _restored(
     file: ModelFile, backend: str, device: str, compile: bool, strict: bool, memory: str | float | None
 ) -> Potential:
     return Potential(file, find_backend(backend).engine(device, compile), strict=strict, memory=memory)
-
-
-@contextmanager
-def _bar(what: str, total: int, is_wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if it ``is_wanted``, and the function that sets how many of ``total`` are done."""
-    if not is_wanted:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

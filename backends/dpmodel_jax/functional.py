@@ -1,11 +1,12 @@
 """A model as pure functions of pytrees, for programs of one's own: jit, grad, vmap, optax, any loss.
 
-    params, fixed = dpmodel_jax.split(dpmodel.load("model.dp").model)
-    found = jax.jit(dpmodel_jax.apply)(params, fixed, graph, positions)
+    potential = dpmodel.load("model.dp")
+    params, fixed = dpmodel_jax.split(potential.model)
+    graph, positions = potential.graph([atoms], rounded=True)
+    values = jax.jit(dpmodel_jax.apply)(params, fixed, graph, positions)
     model = dpmodel_jax.join(params, fixed)
 
-Graphs come from ``dpmodel.data.graph.build_graph``; NumPy arrays will do.  Every new set of shapes is compiled anew:
-``dpmodel.data.padding.pad_graph`` makes them few.
+NumPy arrays will do.  Every new set of shapes is compiled anew; ``rounded`` makes them few.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dpmodel.dpa2.descriptor import Description
-from dpmodel.errors import BackendError
+from dpmodel.errors import BackendError, InputError
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model import predict
@@ -64,7 +65,7 @@ def apply(
 ) -> EnergyForces:
     """Energies, forces and virials of a graph, from positions (A, 3) in angstrom.
 
-    ``run``: ``dpmodel_jax.grouped()`` bounds the memory where there are hundreds of atoms.
+    ``execution``: ``dpmodel_jax.grouped()`` bounds the memory where there are hundreds of atoms.
 
     Raises
     ------
@@ -93,7 +94,9 @@ def describe(
 def _prepare(params: State, fixed: Fixed, graph: Graph, positions: Any) -> tuple[Model, Graph, jax.Array]:
     _require_x64()
     graph, positions = jax.tree.map(jnp.asarray, (graph, positions))
-    predict.expect_float64(graph, positions)
+    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
+        if value.dtype != jnp.float64:
+            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
     return fixed.structure(params | fixed.buffers), graph, positions
 
 

@@ -1,8 +1,8 @@
 """A model as an ``nn.Module``, for training, fine-tuning and building on it.
 
     model = dpmodel_torch.Model(potential.model)
-    graph, positions = dpmodel_torch.tensors((graph, positions))
-    found = model(graph, positions)
+    graph, positions = dpmodel_torch.tensors(potential.graph([atoms]))
+    values = model(graph, positions)
     features = model.describe(graph, positions).descriptor
     trained = model.to_numpy()
 

@@ -133,12 +133,12 @@ def test_the_frame_that_is_not_finite_is_named() -> None:
     file = random_model(SETTINGS)
     nan = float("nan")
     bias = np.array([[0.0], [nan]])
-    spoilt = ModelFile(file.settings, Rebuilder(file.model)({**state(file.model), "out_bias": bias}))
+    spoiled = ModelFile(file.settings, Rebuilder(file.model)({**state(file.model), "out_bias": bias}))
     rng = np.random.default_rng(1)
     none = np.zeros(3, dtype=bool)
     sound = [dpmodel.Structure(rng.uniform(0.0, 60.0, (300, 3)), np.zeros(300, int), None, none) for _ in range(5)]
     odd = dpmodel.Structure(rng.uniform(0.0, 9.0, (6, 3)), np.array([0, 0, 0, 0, 1, 1]), None, none)
-    potential = Potential(spoilt, engine_of("numpy"))
+    potential = Potential(spoiled, engine_of("numpy"))
     with pytest.raises(InputError, match="frame 5, atom 4: the energy is not a finite number"):
         potential.evaluate_many([*sound, odd], forces=False)
 
@@ -186,3 +186,22 @@ def test_every_public_error_is_in_the_package() -> None:
         assert getattr(dpmodel, name) is getattr(errors, name)
         assert name in dir(dpmodel)
     assert issubclass(BackendError, DpmodelError)
+
+
+def test_the_graph_for_a_program_of_your_own() -> None:
+    """Structures of two sizes in one graph; rounded sizes change no number and are the same for more structures."""
+    random, cell = np.random.default_rng(0), 9.0 * np.eye(3)
+    periodic = np.ones(3, dtype=bool)
+    frames = [dpmodel.Structure(random.uniform(0, 9, (n, 3)), np.arange(n) % 2, cell, periodic) for n in (6, 9)]
+    potential = potential_of(engine_of("numpy"), "baseline")
+    expected = potential.evaluate_many(frames)
+    shapes = []
+    for rounded in (False, True):
+        graph, positions = potential.graph(frames, rounded=rounded)
+        values = potential.evaluator.energy_forces(graph, positions)
+        np.testing.assert_allclose(values.energy, [p.energy[0] for p in expected], rtol=1e-12)
+        np.testing.assert_allclose(values.forces[:15], np.concatenate([p.forces[0] for p in expected]), atol=1e-10)
+        shapes.append(positions.shape)
+    assert shapes == [(15, 3), (16, 3)]
+    with pytest.raises(InputError, match="structure 0: "):
+        potential.graph([dpmodel.Structure(np.zeros((1, 3)), np.array([7]), cell, periodic)])

