@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dpmodel.dpa2.descriptor import Description
-from dpmodel.errors import BackendError, InputError
+from dpmodel.errors import BackendError
 from dpmodel.execution import Execution
 from dpmodel.graph import Graph
 from dpmodel.model import predict
@@ -94,9 +94,7 @@ def describe(
 def _prepare(params: State, fixed: Fixed, graph: Graph, positions: Any) -> tuple[Model, Graph, jax.Array]:
     _require_x64()
     graph, positions = jax.tree.map(jnp.asarray, (graph, positions))
-    for name, value in (("positions", positions), ("graph.shift", graph.shift)):
-        if value.dtype != jnp.float64:
-            raise InputError(f"{name} should be float64, whatever the precision of the model, got {value.dtype}")
+    predict.expect_float64(graph, positions)
     return fixed.structure(params | fixed.buffers), graph, positions
 
 

@@ -17,6 +17,24 @@ from typer.main import get_command
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
+# deepmd-kit's names of options that have another one here
+NAMES = {"--model-branch": "--head", "--real_error": "--real-error", "--relative_v": "--relative-v"}
+
+
+class Command(TyperCommand):
+    """A command that takes deepmd-kit's names of its options, too; its help does not show them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is left of ``args`` after the options."""
+        own = {name for parameter in self.params for name in parameter.opts}
+
+        def translated(word: str) -> str:
+            name, equals, value = word.partition("=")
+            return NAMES[name] + equals + value if name in NAMES and name not in own else word
+
+        return super().parse_args(ctx, [translated(word) for word in args])
+
+
 class Commands(TyperGroup):
     """A group that knows its commands by name; their own help and completion read docstrings and import nothing."""
 
@@ -62,5 +80,5 @@ def imported(file: str, name: str) -> Any:
     app = getattr(module, "GROUP", None) or typer.Typer(add_completion=False)
     if not hasattr(module, "GROUP"):
         settings = CONTEXT | getattr(module, "CONTEXT", {})
-        app.command(name, help=escape(module.__doc__ or ""), context_settings=settings)(module.main)
+        app.command(name, cls=Command, help=escape(module.__doc__ or ""), context_settings=settings)(module.main)
     return get_command(app)

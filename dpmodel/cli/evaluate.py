@@ -38,7 +38,9 @@ def main(
     head: Head = None,
     output: Annotated[str, typer.Option("--output", "-o", help="File .xyz or .extxyz; - for standard output.")] = "-",
     uncertainty: Uncertainty = False,
-    strict: Annotated[bool, typer.Option(help="Refuse atoms with more neighbors than the model keeps.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse atoms with more neighbors than the model keeps.")
+    ] = False,
     backend: Backend = "numpy",
     device: Device = None,
     precision: Precision = None,

@@ -42,14 +42,12 @@ def main(
     head: Head = None,
     frequency: Annotated[int, typer.Option("--frequency", min=1, help="Steps from frame to frame.")] = 1,
     real_error: Annotated[
-        bool, typer.Option("--real-error", "--real_error", help="Distance from the labels, not from the mean.")
+        bool, typer.Option("--real-error", help="Distance from the labels, not from the mean.")
     ] = False,
     relative: Annotated[
         float | None, typer.Option("--relative", min=0, help="Forces relative to their size plus this (eV/Å).")
     ] = None,
-    relative_v: Annotated[
-        float | None, typer.Option("--relative-v", "--relative_v", min=0, help="Virials, the same (eV).")
-    ] = None,
+    relative_v: Annotated[float | None, typer.Option("--relative-v", min=0, help="Virials, the same (eV).")] = None,
     atomic: Annotated[bool, typer.Option("--atomic", help="Add the force deviation of every atom.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("model_devi.out"),
     as_json: Json = False,

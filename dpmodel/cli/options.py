@@ -22,9 +22,7 @@ Structures = Annotated[
     typer.Argument(help="Systems of data, folders with systems, or files that ASE reads.", show_default=False),
 ]
 Index = Annotated[str, typer.Option("--index", help="Frames, as ASE counts them: 0, -1, 10:20, ...")]
-Head = Annotated[
-    str | None, typer.Option("--head", "--model-branch", help="Which model of a multi-task file.", show_default=False)
-]
+Head = Annotated[str | None, typer.Option("--head", help="Which model of a multi-task file.", show_default=False)]
 Uncertainty = Annotated[
     bool, typer.Option("--uncertainty", help="With standard deviations, if 'dpmodel calibrate' made the model.")
 ]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Molecules without a cell
 #
-# Two water molecules in vacuum: training data without `box.npy`, a model without periodic images. Labels come from the model of
-# the example of water in place of a quantum method, by `dpmodel label`.
+# Two water molecules in vacuum: training data without `box.npy`, a model without periodic images. Labels come from
+# the model of the example of water in place of a quantum method, by `dpmodel label`.
 #
 # Needs `pip install 'dpmodel[torch,ase,train]'`. About two minutes on two cores; `STEPS=20` tries it.
 

@@ -59,6 +59,8 @@ def test_help_of_a_command(command: Command, name: str) -> None:
     """It fits, it begins with the line of the list, and it has an example that calls the command."""
     text = command(*name.split(), "-h").out
     assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text, "the name of an option is cut"
+    assert "angstrom" not in text.lower()
     assert COMMANDS[name].help.splitlines()[0] in text
     assert f"dpmodel {name}" in text.split("Examples:")[1]
 

@@ -63,7 +63,7 @@ def test_paths_and_precision() -> None:
     assert 2.9 < uniform.max() < 3.0
 
 
-def test_a_mould_has_the_shapes_and_draws_nothing() -> None:
+def test_a_blank_has_the_shapes_and_draws_nothing() -> None:
     blank = build(ModelSettings.read(model({"repinit.attn_layer": 1})), seed=None)
     for path, value, want, _ in expected_shapes(blank):
         assert value.shape == want, path
