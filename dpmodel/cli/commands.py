@@ -25,7 +25,7 @@ class Command(TyperCommand):
     """A command that takes deepmd-kit's names of its options, too; its help does not show them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """What is left of ``args`` after the options."""
+        """Those of ``args`` that are left after the options."""
         own = {name for parameter in self.params for name in parameter.opts}
 
         def translated(word: str) -> str:
