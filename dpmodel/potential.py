@@ -21,7 +21,6 @@ from dpmodel.model.heads import expect_energies
 from dpmodel.model.model import Model
 from dpmodel.model.settings import ModelSettings
 from dpmodel.prediction import HeatFlux, Prediction, stack
-from dpmodel.progress import progress_bar
 
 if TYPE_CHECKING:
     from dpmodel.relax import Relaxation
@@ -230,6 +229,8 @@ class Potential:
         if not structures:
             raise InputError("there are no frames")
         done: list[Prediction] = []
+        from dpmodel.progress import progress_bar
+
         with progress_bar("frames", len(structures), progress) as show:
             for part in self.evaluator.evaluate(structures, wants, strict=self.strict):
                 done += part
@@ -259,6 +260,7 @@ class Potential:
         pressure : float
             GPa.
         """
+        from dpmodel.progress import progress_bar
         from dpmodel.relax import relax_many
 
         structures = [self._numbered(i, frame) for i, frame in enumerate(frames)]
@@ -331,21 +333,11 @@ class Potential:
         return self.evaluator.heat_flux(frames, speeds, np.append(by_type, 0.0)[numbers])
 
     def graph(self, frames: Iterable[Any], *, rounded: bool = False) -> tuple[Graph, np.ndarray]:
-        """The graph and the positions (A, 3) of structures: what a model in a program of your own takes.
+        """The graph and the positions (A, 3) of ``ase.Atoms`` or ``dpmodel.Structure``, one or more of any size.
 
-        NumPy arrays, all frames on one axis of atoms, for ``dpmodel_torch.Model``, ``dpmodel_jax.apply`` and so on.
-
-        Parameters
-        ----------
-        frames : ``ase.Atoms`` or ``dpmodel.Structure``, one or more of any size
-        rounded : bool
-            Virtual atoms and empty slots at the ends round the sizes up, so that structures share few shapes: for
-            programs that are compiled for each.
-
-        Raises
-        ------
-        InputError
-            Naming the structure that cannot be used.
+        NumPy arrays, all structures on one axis of atoms: what ``dpmodel_torch.Model``, ``dpmodel_jax.apply`` and so on
+        take.  ``rounded``: virtual atoms and empty slots at the ends round the sizes up, so that structures share few
+        shapes, for programs that are compiled for each.  Raises InputError, naming the structure.
         """
         ready = [self._numbered(i, frame) for i, frame in enumerate(frames)]
         graph, positions = build_graph(ready, self.settings.selection, strict=self.strict), flat_positions(ready)

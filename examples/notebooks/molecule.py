@@ -77,7 +77,7 @@ run("dpmodel convert model.ckpt.pt pair.dp")
 run("dpmodel test pair.dp -s valid --detail details")
 
 # %% [markdown]
-# ## Forces of held-out pairs, and two molecules that part
+# ## Forces of held-out pairs, and a bond that is stretched
 #
 # `evaluate_many` takes ASE's atoms as they are.
 
@@ -91,17 +91,15 @@ left.plot(label, model, ".", markersize=3)
 left.axline((0, 0), slope=1, color="0.6", linewidth=1)
 left.set(xlabel="force, label (eV/Å)", ylabel="force, model (eV/Å)", title="held-out pairs")
 
-distances = np.linspace(2.6, 4.5, 20)
-start = pair(2.6)
-parting = []
-for distance in distances:
-    atoms = start.copy()
-    atoms.positions[3:, 2] += distance - 2.6
-    parting.append(atoms)
+lengths, stretched = np.linspace(0.86, 1.12, 20), []
+atoms = pair(3.0)
+for length in lengths:
+    atoms.set_distance(0, 1, length, fix=0)
+    stretched.append(atoms.copy())
 for name, path, style in (("labels", "water/water.dp", "-"), ("model", "pair.dp", "o")):
-    energies = np.array([p.energy[0] for p in dpmodel.load(folder / path).evaluate_many(parting)])
-    right.plot(distances, energies - energies[-1], style, markersize=4, label=name)
-right.set(xlabel="distance of the oxygens (Å)", ylabel="energy (eV)", title="two molecules that part")
+    energies = np.array([p.energy[0] for p in dpmodel.load(folder / path).evaluate_many(stretched)])
+    right.plot(lengths, energies - energies.min(), style, markersize=4, label=name)
+right.set(xlabel="O-H bond (Å)", ylabel="energy (eV)", title="stretching a bond")
 right.legend()
 figure.savefig("molecule.png", dpi=110)
 print("wrote molecule.png; model and data in", folder)

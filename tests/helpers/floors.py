@@ -22,7 +22,7 @@ FLOORS = (  # from the ground: parts, and what lives there
     ("io", "files of models, and the one way into HDF5 and .npy"),
     ("data", "neighbor lists, readers, batches (NumPy)"),
     ("statistics", "environments, neighbors and output bias of training data"),
-    ("accuracy domains memory prediction evaluator relax", "a model asked about structures"),
+    ("accuracy domains memory prediction progress evaluator relax", "a model asked about structures"),
     ("edit testing", "models made from one; the conformance kit"),
     ("train export dpmodel_numpy dpmodel_torch dpmodel_jax dpmodel_paddle", "training; programs; the backends"),
     ("cli __main__ engines dpmodel editing potential", "what users see"),
@@ -31,7 +31,7 @@ BACKENDS = ("dpmodel_numpy", "dpmodel_torch", "dpmodel_jax", "dpmodel_paddle")
 TOGETHER = {  # files that the drawing shows as one
     "core": tuple(FLOORS[0][0].split()),
     "backends": BACKENDS,
-    "evaluator": ("domains", "memory", "prediction", "evaluator"),
+    "evaluator": ("domains", "memory", "prediction", "progress", "evaluator"),
     "dpmodel": ("dpmodel", "editing"),
     "cli": ("cli", "__main__"),
 }
