@@ -270,6 +270,7 @@ def test_advice_after_lammps_own_words() -> None:
     assert "use compute pe/atom" in advice("Pair style does not support compute pair/local (src/compute.cpp:116)")
     assert "dpmodel eval" in advice("Pair style dpmodel does not support pair_write (src/src/pair.cpp:1811)")
     assert "chunk/atom" in advice("Pair style dpmodel does not support compute stress/mop/profile (src/x.cpp:1)")
+    assert "no parameters to change" in advice("Fix adapt pair style dpmodel param epsilon not supported (src/x.cpp:1)")
     assert not advice("Pair style does not support compute stressed/mop")
     assert not advice("Lost atoms: original 3 current 2")
 

@@ -118,7 +118,8 @@ def advice(message: str) -> str:
     """The row's words for LAMMPS' refusal ``message``, or nothing."""
     for row in ROWS:
         for style in row.styles if row.outcome == "refused by LAMMPS" else ():
-            if re.search(rf"\bnot support(ed)? (compute |fix )?{re.escape(style)}(?![/\w])", message):
+            name = re.escape(style)
+            if re.search(rf"\bnot support(ed)? (compute |fix )?{name}(?![/\w])|\bFix {name} .* not supported", message):
                 return row.words
     return ""
 
