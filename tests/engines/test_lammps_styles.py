@@ -167,12 +167,14 @@ def test_third_derivatives(tmp_path: Path) -> None:
     ],
 )
 def test_monte_carlo_without_full_energy(fix: str, column: int) -> None:
-    """LAMMPS sees that the pair style has no energies of single atoms, and takes energies of all."""
+    """LAMMPS sees that the pair style has no energies of single atoms, and takes energies of all: the library's."""
     ends = []
     for words in ("", " full_energy"):
         lmp = attached(ATOMIC)
         lmp.commands_string(f"fix g all {fix}{words}\nrun 3")
         ends.append([lmp.get_thermo("pe"), lmp.get_thermo("atoms"), lmp.extract_fix("g", 0, 1, column - 1)])
+        now = BOX._replace(x=ordered(lmp, "x"), types=ordered(lmp, "type") - 1)
+        np.testing.assert_allclose(ends[-1][0], expected(now).energy[0], rtol=1e-12)
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-12)
     assert ends[0][2] not in (0.0, 1.0)
 
