@@ -41,7 +41,7 @@ from dpmodel.io.model import read_model
 from dpmodel.potential import Potential, load
 
 Arrays = dict[str, np.ndarray]
-Source = ModelFile | Potential  # an exported file is a potential from the start
+Loaded = ModelFile | Potential  # an exported file is a potential from the start
 
 REFERENCE = "numpy"
 CALLS = 5  # whose median is the time
@@ -227,7 +227,7 @@ def compare(
         raise InputError(f"{model} is an {kinds[0]} model, {other} is a {kinds[1]} model: there is nothing to compare")
     atoms = [a for path in structures for a in read_structures(path, index)]
 
-    def measured(name: str, file: Source, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
+    def measured(name: str, file: Loaded, right: Arrays | None = None, label: str = "") -> tuple[Line, Arrays]:
         potential = file if isinstance(file, Potential) else Potential(file, find_backend(name).engine())
         frames = [potential.structure(a) for a in atoms] if atoms else [sample(potential, common(files))]
         try:
@@ -267,7 +267,7 @@ def _precisions(model: Path, structures: Sequence[Path], index: str, head: str |
     return compare_precision(double, single, frames, masses_of(file.settings.type_map))
 
 
-def opened(path: Path, head: str | None, precision: str | None, trusted: bool) -> Source:
+def opened(path: Path, head: str | None, precision: str | None, trusted: bool) -> Loaded:
     """The model in ``path``, or the program."""
     if has_record(path):
         return load(path, trusted=trusted)
@@ -275,7 +275,7 @@ def opened(path: Path, head: str | None, precision: str | None, trusted: bool) -
     return with_precision(file, precision) if precision else file
 
 
-def common(files: Sequence[Source]) -> list[str]:
+def common(files: Sequence[Loaded]) -> list[str]:
     """Names of the types that all know."""
     return [name for name in files[0].settings.type_map if all(name in file.settings.type_map for file in files)]
 
