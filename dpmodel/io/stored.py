@@ -95,6 +95,8 @@ def open_npy(path: str) -> StoredArray:
     try:
         with damaged(path, "an array of numbers"):
             mapped = np.lib.format.open_memmap(path, mode="r")  # NumPy's reader of headers raises nearly anything
+            if not mapped.flags.c_contiguous and mapped.nbytes > IN_MEMORY:
+                raise FileError(f"{path}: {mapped.nbytes} bytes in Fortran's order: save it with np.ascontiguousarray")
             values = None if mapped.flags.c_contiguous else np.array(mapped, order="C")
     except MemoryError:
         raise FileError(f"{path}: cannot be read as an array of numbers: its header is damaged") from None

@@ -86,6 +86,15 @@ def test_a_text_as_long_as_no_memory(tmp_path: Path) -> None:
         System(tmp_path)
 
 
+def test_an_array_in_columns_as_long_as_no_memory(tmp_path: Path) -> None:
+    """It would have to be turned around as a whole; sparse, as the text above."""
+    fuzz.write_system(tmp_path, mixed=False)
+    path = tmp_path / "set.000/energy.npy"
+    np.lib.format.open_memmap(path, "w+", np.dtype("f8"), (3, 2**30), fortran_order=True)
+    with pytest.raises(FileError, match=r"set.000/energy.npy: 25769803776 bytes in Fortran's order"):
+        System(tmp_path)
+
+
 Put = Callable[[h5py.Group, str], object]
 
 
