@@ -33,7 +33,7 @@ def read_frames(paths: Sequence[Path], potential: Potential | None = None, index
     ASE has it.  Raises FileError, InputError, and BackendError where ASE is missing.
     """
     for path in map(str, paths):
-        if Path(path).is_dir() or "#" in path or Path(path).suffix in (".hdf5", ".h5"):
+        if Path(path).is_dir() or "#" in path or Path(path).suffix in (".hdf5", ".h5", ".lmdb"):
             for name in find_systems([path]):
                 system = System(name, potential.settings if potential else None)
                 yield Frames(name, tuple(system.type_map), list(system))

@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from dpmodel.cli.frames import read_frames
 from dpmodel.data.check import check_system
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError
@@ -76,6 +77,8 @@ def test_a_single_file(tmp_path: Path) -> None:
     write(tmp_path / "x", [frame(3, 0)])
     shutil.copy(tmp_path / "x" / "data.mdb", tmp_path / "one.lmdb")
     assert find_systems(str(tmp_path / "one.lmdb")) == [f"{tmp_path}/one.lmdb#0"]
+    (frames,) = read_frames([tmp_path / "one.lmdb"])
+    np.testing.assert_array_equal(frames.structures[0].positions, frame(3, 0)["coords"])
 
 
 @pytest.mark.parametrize(
