@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def not_finite(p: Prediction) -> NotFinite | None:
     parts = {"energy": p.atom_energy, "force": p.forces, "virial": p.atom_virial, "Hessian": p.hessian}
     parts |= {"uncertainty": p.atom_uncertainty}
     parts |= {name.removeprefix("atom_"): value for name, value in p.outputs.items() if name.startswith("atom_")}
-    rows = {name: value[0].reshape(value.shape[1], -1) for name, value in parts.items() if value is not None}
+    rows = {k: v[0].reshape(v.shape[1], prod(v.shape[2:])) for k, v in parts.items() if v is not None}
     for name, values in rows.items():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
