@@ -10,6 +10,7 @@ from dpmodel.data.structure import Structure, from_ase
 from dpmodel.data.systems import Frame, System, find_systems
 from dpmodel.data.xyz import read_xyz
 from dpmodel.errors import BackendError, InputError
+from dpmodel.io.files import expect_no_other
 from dpmodel.potential import Potential
 
 
@@ -52,6 +53,7 @@ def read_structures(path: Path, index: str = ":", form: str | None = None) -> li
     """
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
+    expect_no_other(path, "a file of structures")
     if find_spec("ase") is None:
         return _without_ase(path, index)
     import ase.io

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fuzz
+from dpmodel.cli.frames import read_structures
 from dpmodel.data.check import check_system
 from dpmodel.data.systems import System, find_systems
 from dpmodel.errors import FileError
@@ -76,6 +77,12 @@ def test_pipes_and_devices(name: str, tmp_path: Path) -> None:
         with pytest.raises(FileError, match=rf"{name}: expected a file, found a device or a pipe"):
             System(tmp_path)
         (tmp_path / name).unlink()
+
+
+def test_pipes_of_structures(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.xyz")
+    with pytest.raises(FileError, match=r"a.xyz: expected a file of structures, found a device or a pipe"):
+        read_structures(tmp_path / "a.xyz")
 
 
 def test_a_text_as_long_as_no_memory(tmp_path: Path) -> None:
