@@ -5,7 +5,7 @@
 # potential, which takes no time, in place of a quantum method; everything else is as it would be with labels of your
 # own.
 #
-# Needs `pip install 'dpmodel[torch,ase,train]'`. About four minutes on two cores; `STEPS=20` tries it.
+# Needs `pip install 'dpmodel[torch,ase,train]'`. About two minutes on two cores; `STEPS=20` tries it.
 
 # %%
 import json

@@ -5,7 +5,7 @@
 # `.pth`. Each file carries a test of its own, which a fresh process has passed before the file has its name. Here
 # each is loaded again and compared with NumPy on structures that it has never seen.
 #
-# Needs `pip install 'dpmodel[torch,jax,train]'`. About two minutes on two cores, most of which is compiling;
+# Needs `pip install 'dpmodel[torch,jax,train]'`. About two minutes on two cores, most of them compiling;
 # `FORMS=pth` makes one of the three.
 
 # %%

@@ -4,7 +4,7 @@
 # A model of copper and gold learns silver from a few structures. It starts from what it knows of metals; beside it a
 # model that starts from nothing sees the same frames. Labels come from ASE's EMT potential.
 #
-# Needs `pip install 'dpmodel[torch,ase,train]'`. About four minutes on two cores; `STEPS=20` tries it.
+# Needs `pip install 'dpmodel[torch,ase,train]'`. About two minutes on two cores; `STEPS=20` tries it.
 
 # %%
 import json

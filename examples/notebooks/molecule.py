@@ -4,7 +4,7 @@
 # Two water molecules in vacuum: training data without `box.npy`, a model without periodic images. Labels come from
 # the model of the example of water in place of a quantum method, by `dpmodel label`.
 #
-# Needs `pip install 'dpmodel[torch,ase,train]'`. About two minutes on two cores; `STEPS=20` tries it.
+# Needs `pip install 'dpmodel[torch,ase,train]'`. About a minute on two cores; `STEPS=20` tries it.
 
 # %%
 import json

@@ -5,7 +5,7 @@
 # other. Here a molecule is relaxed by Newton's method, and the second derivative that this needs gives its
 # vibrations, too.
 #
-# Needs `pip install 'dpmodel[jax,train]'`. About two minutes on two cores, most of which is compiling.
+# Needs `pip install 'dpmodel[jax,train]'`. Less than a minute on two cores, most of which is compiling.
 
 # %%
 import subprocess

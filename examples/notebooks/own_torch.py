@@ -5,7 +5,7 @@
 # training loop of ten lines with a loss that no input file offers: the largest errors of forces count, the others do
 # not.
 #
-# Needs `pip install 'dpmodel[torch,train]'`. About two minutes on two cores; `STEPS=5` tries it.
+# Needs `pip install 'dpmodel[torch,train]'`. About a minute on two cores; `STEPS=5` tries it.
 
 # %%
 import os

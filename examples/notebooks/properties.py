@@ -4,7 +4,7 @@
 # Two tasks share one description of the atoms: energies and forces, of which there are many, and bulk moduli, of
 # which there are few. Labels come from ASE's EMT potential; a bulk modulus is a second derivative of its energy.
 #
-# Needs `pip install 'dpmodel[torch,ase,train]'`. About five minutes on two cores; `STEPS=20` tries it.
+# Needs `pip install 'dpmodel[torch,ase,train]'`. About two minutes on two cores; `STEPS=20` tries it.
 
 # %%
 import json
