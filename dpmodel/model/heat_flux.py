@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from dpmodel.backend import GradAndAux
-from dpmodel.execution import Execution
+from dpmodel.execution import Execution, one_by_one
 from dpmodel.graph import Graph
 from dpmodel.model.model import Model
 from dpmodel.model.predict import edge_vectors
@@ -37,7 +37,8 @@ def heat_flux(
     image ``a`` is one of atom ``owner[a]``, a row of what ``execution.exchange`` returns, an atom of another process
     perhaps; of ``velocities`` the rows of the centers count.
     """
-    execution, n = execution or Execution(), shape(graph.neighbors)[0]
+    # layers are told apart by their turn: none may stand for the others
+    execution, n = replace(execution or Execution(), repeat=one_by_one), shape(graph.neighbors)[0]
 
     def images(x: Array) -> Array:
         """(N, ...) of the centers to (A, ...) of all images."""
