@@ -9,7 +9,6 @@ Examples:
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -53,7 +52,7 @@ def main(
 
 def to_json(reports: Sequence[Report]) -> str:
     """All reports, problems included; null where nothing was measured."""
-    plain = [asdict(report) for report in reports]
+    plain = [vars(report) | {"elements": dict(report.elements)} for report in reports]
     finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in plain]
     return json.dumps({"ok": not any(report.problems for report in reports), "systems": finite}, indent=2)
 

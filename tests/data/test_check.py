@@ -1,5 +1,6 @@
 """``dpmodel data check``: what it says of good and of bad data."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def change(root: Path, name: str, frame: int, value: np.ndarray | float, folder:
     array = np.load(root / folder / name)
     array[frame] = value
     np.save(root / folder / name, array)
+
+
+def test_for_programs(tmp_path: Path) -> None:
+    """What the command tells people, as JSON; null where nothing was measured."""
+    result = CliRunner().invoke(app, ["data", "check", str(write(tmp_path / "s")), "--json"])
+    assert result.exit_code == 0, result.output
+    checked = json.loads(result.stdout)
+    (system,) = checked["systems"]
+    assert checked["ok"]
+    assert system["elements"] == {"O": 3, "H": 6}
+    assert system["labels"] == ["energy", "force"]
+    assert system["shortest"] == pytest.approx(0.97)
 
 
 def test_good_data(tmp_path: Path) -> None:
