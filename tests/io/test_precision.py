@@ -64,6 +64,7 @@ def test_what_stands_behind_the_network_is_float64() -> None:
 
 
 def test_bfloat16_is_held_as_float32() -> None:
+    pytest.importorskip("ml_dtypes")
     tree = read_tree(TRAINED / "bfloat16.dp")
     network = {x.dtype.name for path, x in state(from_tree(tree).model).items() if "network" in path}
     assert network == {"float32"}
