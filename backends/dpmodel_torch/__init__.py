@@ -1,5 +1,6 @@
 """dpmodel on PyTorch: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Module`` for programs of one's own."""
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["Engine", "Model", "Module", "backend", "grad_and_aux", "tensors"]
 for array_type in (torch.Tensor, torch.nn.Parameter):  # both by name: Dynamo then has no bases to walk
     register_namespace(array_type, namespace)
 
-EXPORTERS = {"deepmd-kit": "torchscript.deepmd_kit", "torch": "export"}
+EXPORTERS = {"deepmd-kit": "torchscript.deepmd_kit", "metatomic": "torchscript.metatomic", "torch": "export"}
 
 
 class TorchBackend:
@@ -31,7 +32,9 @@ class TorchBackend:
 
     def exporter(self, form: str) -> Any:
         """The module that writes and reads exported files of ``form``."""
-        return import_module(f"dpmodel_torch.{EXPORTERS[form]}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which some forms are
+            return import_module(f"dpmodel_torch.{EXPORTERS[form]}")
 
 
 backend = TorchBackend()

@@ -19,13 +19,15 @@ class Form(NamedTuple):
     suffix: str
     backend: str
     words: str
+    extra: str  # of dpmodel, which installs what it needs
     forces_only: bool = False  # serves models of energies alone
 
 
 FORMS = {
-    "deepmd-kit": Form(".pth", "torch", "TorchScript for deepmd-kit 3.2 and the engines that speak to it", True),
-    "torch": Form(".pt2", "torch", "torch.export, or with --aot a compiled library, for Python and C++"),
-    "stablehlo": Form(".stablehlo", "jax", "jax.export"),
+    "deepmd-kit": Form(".pth", "torch", "TorchScript for deepmd-kit 3.2 and what speaks to it", "torch", True),
+    "metatomic": Form(".pt", "torch", "TorchScript for metatomic and what speaks to it", "metatomic", True),
+    "torch": Form(".pt2", "torch", "torch.export, or with --aot a compiled library, for Python and C++", "torch"),
+    "stablehlo": Form(".stablehlo", "jax", "jax.export", "jax"),
 }
 
 
@@ -86,4 +88,4 @@ def exporter_of(form: str) -> Any:
     try:
         return library.exporter(form)
     except ModuleNotFoundError as error:
-        raise BackendError(f"{form} needs the package {error.name!r}: pip install {error.name}") from error
+        raise BackendError(f"{form} needs the package {error.name!r}: pip install 'dpmodel[{about.extra}]'") from error

@@ -16,7 +16,8 @@ from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
 from dpmodel_torch.arrays import to_numpy
 from dpmodel_torch.engine import find_device
-from dpmodel_torch.torchscript.program import Comm, Program, loaded, program_of, saved, scripted, versions
+from dpmodel_torch.torchscript.domain import Comm, DomainProgram, know_border_op
+from dpmodel_torch.torchscript.program import program_of, quiet, scripted, versions
 
 __all__ = ["DeepmdModel", "read", "versions", "write"]
 
@@ -31,7 +32,7 @@ class DeepmdModel(nn.Module):
 
     default_fparam: Tensor  # (1, k)
 
-    def __init__(self, program: Program, settings: ModelSettings) -> None:
+    def __init__(self, program: DomainProgram, settings: ModelSettings) -> None:
         super().__init__()
         wants = settings.fitting_net
         self.program = program
@@ -272,7 +273,10 @@ def neighbors(x: Tensor, n: int, reach: float, pairs: int = PAIRS) -> Tensor:
 
 def write(path: Path, file: ModelFile, options: Options) -> None:
     """See ``dpmodel.export.forms.Exporter``."""
-    saved(scripted(DeepmdModel(program_of(file), file.settings)), path)
+    know_border_op()
+    program = scripted(DeepmdModel(program_of(file, DomainProgram), file.settings))
+    with quiet():
+        torch.jit.save(program, path)
 
 
 def read(path: Path, record: Record, device: str | None) -> "Loaded":
@@ -285,7 +289,9 @@ class Loaded:
 
     def __init__(self, path: Path, selection: Selection, device: torch.device) -> None:
         self.device, self._at, self._selection = str(device), device, selection
-        self._model = loaded(path, device)
+        know_border_op()
+        with quiet():
+            self._model = torch.jit.load(path, map_location=device)
 
     def __call__(self, structure: Structure, graph: Graph) -> dict[str, np.ndarray]:
         n = len(structure.types)

