@@ -1,5 +1,8 @@
 """dpmodel on Paddle: an engine for ``dpmodel.load``, and ``Model``, an ``nn.Layer`` for programs of one's own."""
 
+from importlib import import_module
+from typing import Any
+
 from dpmodel.execution import keep_freed_memory
 from dpmodel.xp import register_namespace
 from dpmodel_paddle import namespace
@@ -24,6 +27,10 @@ class PaddleBackend:
         """Eager unless asked to compile: static programs take seconds a shape, and are no faster on CPUs."""
         keep_freed_memory()
         return Engine(find_device(device), static=bool(compile))
+
+    def exporter(self, form: str) -> Any:
+        """The module that writes and reads exported files; Paddle has one form."""
+        return import_module("dpmodel_paddle.export")
 
 
 backend = PaddleBackend()

@@ -72,6 +72,10 @@ def permute_dims(x, /, axes):
     return paddle.transpose(x, axes)
 
 
+def shape(x):
+    return tuple(n if n >= 0 else paddle.shape(x)[k] for k, n in enumerate(x.shape))  # -1: only a run will tell
+
+
 def sum(x, /, *, axis=None, keepdims=False):
     return paddle.sum(x, axis=axis, keepdim=keepdims)
 

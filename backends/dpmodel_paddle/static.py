@@ -34,7 +34,7 @@ class Static:
         if key in self._programs:
             results = self._programs[key](flat)
         else:
-            with _exact_numbers(), _quiet():
+            with exact_numbers(), quiet_places():
                 program = self._program(key, args)
                 results = program(flat)
             self._programs[key] = program
@@ -53,7 +53,7 @@ class Static:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_places() -> Iterator[None]:
     """Traced arrays answer None when asked where they are, which is right, and warn, even if Paddle itself asks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensor do not have '(place|device)' interface for pir", UserWarning)
@@ -61,7 +61,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _exact_numbers() -> Iterator[None]:
+def exact_numbers() -> Iterator[None]:
     """While tracing, Python numbers meet arrays in the arrays' precision: Paddle's own operators round to float32."""
     with TRACING:
         saved = {name: getattr(Value, name) for left in OPERATORS for name in (left, _reflected(left))}

@@ -1,6 +1,6 @@
 """Write a model as a program that other engines run.
 
-They are deepmd-kit and its LAMMPS, PyTorch in Python and C++, and XLA.
+They are deepmd-kit and its LAMMPS, what speaks to metatomic, PyTorch in Python and C++, XLA, and Paddle.
 The file carries its own test, and is there only after a fresh process loaded it and it passed.
 
 Examples:
@@ -23,10 +23,14 @@ from dpmodel.io.model import read_model
 
 def main(
     model: Model,
-    output: Annotated[Path, typer.Argument(help="The file to write (.pth, .pt2, .stablehlo).", show_default=False)],
+    output: Annotated[
+        Path, typer.Argument(help="The file to write (.pth, .pt, .pt2, .stablehlo, .pdz).", show_default=False)
+    ],
     form: Annotated[
         str | None,
-        typer.Option("--for", help="deepmd-kit, torch, stablehlo; what the suffix says if not given."),
+        typer.Option(
+            "--for", help="deepmd-kit, metatomic, torch, stablehlo, paddle; what the suffix says if not given."
+        ),
     ] = None,
     head: Head = None,
     with_model: Annotated[

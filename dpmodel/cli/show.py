@@ -20,6 +20,7 @@ from rich.tree import Tree
 from dpmodel.cli.options import Head, Json, Model
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.errors import printable
+from dpmodel.export.record import has_record, read_record
 from dpmodel.io.checkpoint import head_called
 from dpmodel.io.deepmd import SINGLE, ModelFile
 from dpmodel.io.model import contents_of, read_model
@@ -40,6 +41,8 @@ def main(model: Model, head: Head = None, as_json: Json = False) -> None:
 
 def show_file(path: Path, head: str | None = None) -> RenderableType:
     """Settings, numbers of parameters and provenance of the model in ``path``; its heads if it has several."""
+    if has_record(path):
+        return _exported(path)
     several, averaged = contents_of(path)
     file = None if several and head is None else read_model(path, head)
     tree = Tree(_text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
@@ -76,6 +79,21 @@ def _heading(tree: Tree, settings: ModelSettings) -> None:
     tree.add(Text.assemble((settings.fitting_net.type, "bold"), printable(about)))
     if observed := observed_types(settings):
         tree.add(_text(f"in the training data: {types_in_words(observed)}"))
+
+
+def _exported(path: Path) -> RenderableType:
+    """What an exported file says of itself; nothing of it is run."""
+    record = read_record(path)
+    tree = Tree(_text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
+    tree.add(_text(f"exported for {record.form}: a program, of which this is what it says of itself"))
+    _heading(tree, record.settings)
+    tree.add(f"neighbors: {record.settings.descriptor.nsel_meaning}")
+    _settings(tree.add("settings"), record.settings)
+    branch = tree.add("written with")
+    for name, version in record.versions.items():
+        branch.add(_text(f"{name} {version}"))
+    tree.add(_text(f"its test: {len(record.structure.types)} atoms, to {record.tolerance:g} of the largest number"))
+    return tree
 
 
 def _heads(tree: Tree, several: Mapping[str, ModelSettings]) -> RenderableType:
@@ -166,6 +184,15 @@ def _origin(branch: Tree, file: ModelFile) -> None:
 
 def to_json(path: Path, head: str | None) -> dict[str, Any]:
     """The same for programs."""
+    if has_record(path):
+        record = read_record(path)
+        about = {
+            "file": str(path),
+            "bytes": path.stat().st_size,
+            "form": record.form,
+            "versions": dict(record.versions),
+        }
+        return about | _summary(record.settings) | {"settings": record.settings.model_dump()}
     several, averaged = contents_of(path)
     common = {"file": str(path), "bytes": path.stat().st_size, "averaged": averaged}
     if several and head is None:

@@ -28,6 +28,7 @@ FORMS = {
     "metatomic": Form(".pt", "torch", "TorchScript for metatomic and what speaks to it", "metatomic", True),
     "torch": Form(".pt2", "torch", "torch.export, or with --aot a compiled library, for Python and C++", "torch"),
     "stablehlo": Form(".stablehlo", "jax", "jax.export", "jax"),
+    "paddle": Form(".pdz", "paddle", "an inference model of Paddle, in a zip archive", "paddle"),
 }
 
 

@@ -72,8 +72,8 @@ def predict(
     (slope, strain_slope), atom_energy = grad_and_aux(total, positions, strain)
     atom_virial, n_centers = -strain_slope, shape(atom_energy)[0]
     virial = frame_sum(atom_virial[:n_centers, ...], graph.members)
-    if shape(positions)[0] > n_centers:  # ghost atoms, which an engine hands over with one frame
-        virial = virial + namespace(virial).sum(atom_virial[n_centers:, ...], axis=0)[None, :, :]
+    ghosts = atom_virial[n_centers:, ...]  # which an engine hands over with one frame
+    virial = virial + namespace(virial).sum(ghosts, axis=0)[None, :, :]
     return EnergyForces(
         energy=frame_energy(atom_energy, graph),
         atom_energy=atom_energy,

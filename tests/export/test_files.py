@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import dpmodel
 from dpmodel.cli.compare import compare
+from dpmodel.cli.show import show_file, to_json
 from dpmodel.errors import BackendError, DpmodelError, FileError, InputError
 from dpmodel.export.forms import FORMS, exporter_of
 from dpmodel.export.record import MEMBER, record_of
@@ -22,7 +24,8 @@ from dpmodel.model.settings import ModelSettings
 from random_models import random_model
 from small_water import MODEL
 
-WRITTEN = ("deepmd-kit", pytest.param("torch", marks=pytest.mark.slow), "stablehlo")
+SLOW = [pytest.param(form, marks=pytest.mark.slow) for form in ("torch", "paddle")]
+WRITTEN = ("deepmd-kit", "metatomic", "stablehlo", *SLOW)
 every_form = pytest.mark.parametrize("form", WRITTEN)
 
 
@@ -67,6 +70,17 @@ def test_an_exported_file_answers_like_its_model(form):
         value = getattr(p, name)
         np.testing.assert_allclose(getattr(q, name), value, rtol=0, atol=1e-10 * np.abs(value).max())
     assert compare(model, backends=["numpy"], other=exported, trusted=True).ok
+
+
+@every_form
+def test_a_file_says_what_it_is_and_runs_nothing(form, monkeypatch, capsys):
+    _, exported = files(form)
+    monkeypatch.setattr(exporter_of(form), "read", None)
+    Console(width=200).print(show_file(exported))
+    shown = capsys.readouterr().out
+    assert f"exported for {form}" in shown
+    assert "ener model of O, H" in shown
+    assert (to_json(exported, None)["form"], to_json(exported, None)["type_map"]) == (form, ["O", "H"])
 
 
 @every_form

@@ -4,11 +4,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from dpmodel.data.structure import Structure
+from dpmodel.export.forms import Options
 from dpmodel.export.read import ProgramEvaluator
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.model.settings import ModelSettings
@@ -19,7 +21,7 @@ from random_models import random_model
 from small_water import MODEL
 
 OPEN = np.zeros(3, dtype=bool)
-FORMS = ("deepmd-kit", "torch", "stablehlo")
+FORMS = ("deepmd-kit", "metatomic", "torch", "stablehlo", "paddle")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -57,8 +59,8 @@ def test_two_thousand_atoms(form):
 
 
 ENERGIES = {"fitting_net.type": ["ener"]}
-CASES = [(i, row) for i, row in enumerate(Space(ENERGIES).draw(8, seed=11))]
-SLOW = [pytest.param("torch", marks=pytest.mark.slow), pytest.param("stablehlo", marks=pytest.mark.slow)]
+WITHOUT = {"fitting_net.numb_fparam": [0], "fitting_net.numb_aparam": [0]}  # which metatomic has not
+COMPILERS = [pytest.param(form, marks=pytest.mark.slow) for form in ("torch", "stablehlo", "paddle")]
 
 
 def check_case(form, seed, only, row, folder):
@@ -68,14 +70,25 @@ def check_case(form, seed, only, row, folder):
         assert_agrees(found, case.model, structure, 2e-5 if case.is_single else 1e-10)
 
 
-@pytest.mark.parametrize("form", ["deepmd-kit", *SLOW])
-@pytest.mark.parametrize(("seed", "row"), CASES, ids=[str(i) for i, _ in CASES])
-def test_settings_drawn_at_random(form, seed, row, tmp_path):
-    check_case(form, seed, ENERGIES, row, tmp_path)
+@pytest.mark.parametrize("form", ["deepmd-kit", "metatomic", *COMPILERS])
+@pytest.mark.parametrize("seed", range(8))
+def test_settings_drawn_at_random(form, seed, tmp_path):
+    only = ENERGIES | WITHOUT if form == "metatomic" else ENERGIES
+    check_case(form, seed, only, Space(only).draw(8, seed=11)[seed], tmp_path)
 
 
-@pytest.mark.parametrize("form", SLOW)
+@pytest.mark.parametrize("form", COMPILERS)
 @pytest.mark.parametrize("head", ["dipole", "polar", "dos", "property"])
 def test_other_heads(form, head, tmp_path):
     only = {"fitting_net.type": [head]}
     check_case(form, 1, only, Space(only).draw(2, seed=3)[1], tmp_path)
+
+
+@pytest.mark.slow
+def test_one_file_for_several_platforms(tmp_path):
+    file = random_model(ModelSettings.read(MODEL, "model"), 5)
+    found = program("stablehlo", file, tmp_path, Options(platforms=("cpu", "cuda", "tpu")))
+    jax_export, path = pytest.importorskip("jax.export"), tmp_path / "model.stablehlo"
+    exported = jax_export.deserialize(bytearray(ZipFile(path).read("model.stablehlo")))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert_agrees(found, file, STRUCTURES["triclinic"])

@@ -9,14 +9,12 @@ from dpmodel.data.structure import Structure
 from dpmodel.edit.verified_save import tolerance_of
 from dpmodel.errors import NeighborOverflowWarning
 from dpmodel.evaluator import Evaluator, Wants
-from dpmodel.export.forms import Options, exporter_of
+from dpmodel.export.forms import FORMS, Options, exporter_of
 from dpmodel.export.read import ProgramEvaluator
 from dpmodel.export.record import Record
 from dpmodel.io.deepmd import ModelFile
 from dpmodel.prediction import Prediction
 from engines import engine_of
-
-SUFFIX = {"deepmd-kit": ".pth", "torch": ".pt2", "stablehlo": ".stablehlo", "paddle": ".pdz", "metatomic": ".pt"}
 
 PERIODIC = np.ones(3, dtype=bool)
 
@@ -34,11 +32,11 @@ def triclinic(edge: float) -> np.ndarray:
     return edge * np.array([[1.0, 0.0, 0.0], [0.3, 0.95, 0.0], [-0.2, 0.25, 0.9]])
 
 
-def program(form: str, file: ModelFile, folder: Path) -> ProgramEvaluator:
+def program(form: str, file: ModelFile, folder: Path, options: Options | None = None) -> ProgramEvaluator:
     """``file``, written in ``form`` and read back, without the trial in another process."""
-    path = folder / f"model{SUFFIX[form]}"
+    path = folder / f"model{FORMS[form].suffix}"
     exporter = exporter_of(form)
-    exporter.write(path, file, Options())
+    exporter.write(path, file, options or Options())
     empty = Structure(np.zeros((0, 3)), np.zeros(0, int), None, np.zeros(3, bool))
     record = Record(form, file.settings, {}, empty, {}, tolerance_of(file.settings))
     return ProgramEvaluator(record, exporter.read(path, record, None))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dpmodel.execution import REMEMBERED
-from dpmodel_torch.torchscript.program import Program
+from dpmodel_torch.torchscript.program import Program, leaf
 
 Comm = dict[str, Tensor]
 Group = tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor]  # rows, neighbors, masks, vectors
@@ -32,25 +32,20 @@ def know_border_op() -> None:
 def slope(outputs: list[Tensor], inputs: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
     """Of the inputs, from those of the outputs."""
     ends: list[Tensor] = []
-    given: list[Tensor | None] = []
+    weights: list[Tensor | None] = []
     for k, x in enumerate(outputs):
         if x.requires_grad:
             ends.append(x)
-            given.append(slopes[k])
-    found = torch.autograd.grad(ends, inputs, given, allow_unused=True)
+            weights.append(slopes[k])
+    gradients = torch.autograd.grad(ends, inputs, weights, allow_unused=True)
     result: list[Tensor] = []
     for i, x in enumerate(inputs):
-        y = found[i]
+        y = gradients[i]
         if y is None:
             result.append(torch.zeros_like(x))
         else:
             result.append(y)
     return result
-
-
-def leaf(x: Tensor) -> Tensor:
-    """``x`` as the start of a derivative."""
-    return x.detach().requires_grad_(True)
 
 
 def leaves(values: list[Tensor]) -> list[Tensor]:
@@ -65,7 +60,7 @@ def nothing() -> list[Tensor]:
     return torch.jit.annotate(list[Tensor], [])
 
 
-def kept(values: list[Tensor], keeps: bool) -> list[Tensor]:
+def if_kept(values: list[Tensor], keeps: bool) -> list[Tensor]:
     return values if keeps else nothing()
 
 
@@ -121,7 +116,7 @@ class DomainProgram(Program):
             v = leaf(edges)
             out = list(self.start(types[rows], types, first_type, near, mask, v))
             groups.append((rows, near, mask, v))
-            starts.append(kept(out, keeps))
+            starts.append(if_kept(out, keeps))
             states.append(detached(out))
         inputs, outputs, shared = self.refine(groups, states, inverse, types.shape[0], comm, keeps)
 
@@ -168,7 +163,7 @@ class DomainProgram(Program):
                 x = leaves([everyone[near]]) + leaves(state)
                 out = list(layer(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
                 taken.append(x)
-                found.append(kept(out, keeps))
+                found.append(if_kept(out, keeps))
                 states[k] = detached(out)
             inputs.append(taken)
             outputs.append(found)

@@ -1,5 +1,6 @@
 """An energy model as metatomic loads it: for its ASE calculator, LAMMPS, GROMACS, PLUMED, i-PI and TorchSim."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -18,7 +19,6 @@ from metatomic.torch import (
 )
 from torch import Tensor, nn
 
-from dpmodel.data.neighbors import find_pairs
 from dpmodel.data.structure import Structure
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.errors import InputError
@@ -30,11 +30,48 @@ from dpmodel.model.settings import ModelSettings
 from dpmodel_torch.arrays import to_numpy
 from dpmodel_torch.engine import find_device
 from dpmodel_torch.torchscript import program
-from dpmodel_torch.torchscript.program import Program, program_of, quiet, scripted
+from dpmodel_torch.torchscript.program import Program, leaf, program_of, quiet, scripted
 
 __all__ = ["MetatomicModel", "read", "versions", "write"]
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # centers, ends, vectors and slopes
+
+
+class WholeProgram(Program):
+    """Energies in one process, for whoever takes derivatives himself."""
+
+    def forward(
+        self,
+        types: Tensor,
+        first_type: Tensor,
+        neighbors: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        fparam: Tensor,
+        aparam: Tensor,
+    ) -> Tensor:
+        """Energies of all atoms (N,), from what ``select`` gives."""
+        if not vectors.requires_grad:  # or TorchScript plans without derivatives, and gets those of later calls wrong
+            vectors = leaf(vectors)
+        counts = self.counts(distances)
+        order = torch.argsort(counts[2])
+        inverse = torch.argsort(order)
+        rows = [order[k : k + self.group] for k in range(0, order.shape[0], self.group)]
+        near: list[Tensor] = []
+        states: list[list[Tensor]] = []
+        for mine in rows:
+            ends, mask, v = self.cut(mine, counts, neighbors, vectors)
+            states.append(list(self.start(types[mine], types, first_type, ends, mask, v)))
+            near.append(ends[:, : states[-1][1].shape[1]])
+        for layer in self.layers:
+            g1 = torch.cat([self.no_features] + [state[0] for state in states])[inverse]
+            for k, x in enumerate(states):
+                states[k] = list(layer(g1[near[k]], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
+        found = [torch.zeros([0], dtype=vectors.dtype, device=vectors.device)]
+        for k, x in enumerate(states):
+            mine = rows[k]
+            found.append(self.end(types[mine], fparam, aparam[mine], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
+        return torch.cat(found)[inverse]
 
 
 class MetatomicModel(nn.Module):
@@ -43,15 +80,15 @@ class MetatomicModel(nn.Module):
     fparam: Tensor  # (1, k)
     types: Tensor  # (n_elements + 1,) by atomic number
 
-    def __init__(self, program: Program, settings: ModelSettings) -> None:
+    def __init__(self, program: WholeProgram, settings: ModelSettings) -> None:
         super().__init__()
         self.program = program
         self.options = NeighborListOptions(cutoff=float(settings.cutoff), full_list=True, strict=True)
         types = torch.full((len(SYMBOLS) + 1,), -1, dtype=torch.int64)
         types[torch.tensor(numbers_of(settings))] = torch.arange(settings.n_types)
         self.register_buffer("types", types)
-        default = settings.fitting_net.default_fparam or []
-        self.register_buffer("fparam", torch.tensor(default, dtype=torch.float64)[None])
+        default: Sequence[float] = settings.fitting_net.default_fparam or ()
+        self.register_buffer("fparam", torch.tensor(list(default), dtype=torch.float64)[None])
 
     @torch.jit.export
     def requested_neighbor_lists(self) -> list[NeighborListOptions]:
@@ -131,7 +168,7 @@ def write(path: Path, file: ModelFile, options: Options) -> None:
     settings, fitting = file.settings, file.settings.fitting_net
     if fitting.numb_aparam or (fitting.numb_fparam and fitting.default_fparam is None):
         raise InputError("metatomic has no frame or atomic parameters to give to this model")
-    model = MetatomicModel(program_of(file, Program), settings).eval()
+    model = MetatomicModel(program_of(file, WholeProgram), settings).eval()
     reach = model.program.cutoff + len(model.program.layers) * model.program.cutoffs[-1]
     capabilities = ModelCapabilities(
         outputs={"energy": ModelOutput(unit="eV", sample_kind="atom")},
@@ -154,7 +191,7 @@ class Loaded:
     """What an engine does with the file, for one structure."""
 
     def __init__(self, path: Path, settings: ModelSettings, device: torch.device) -> None:
-        self.device, self._at, self._cutoff = str(device), device, float(settings.cutoff)
+        self.device, self._at, self._far = str(device), device, settings.selection.far[0]
         self._numbers = np.array(numbers_of(settings))
         with quiet():
             self._model = load_atomistic_model(str(path)).to(device)
@@ -164,16 +201,17 @@ class Loaded:
 
     def __call__(self, structure: Structure, graph: Graph) -> dict[str, np.ndarray]:
         real = np.flatnonzero(structure.types >= 0)
-        x, pbc = structure.positions[real], structure.pbc
-        cell = np.zeros((3, 3)) if structure.cell is None else structure.cell * pbc[:, None]
-        pairs = find_pairs(x, cell, pbc, self._cutoff)
-        vectors = x[pairs.neighbor] - x[pairs.center] + pairs.image @ cell
-        near = np.linalg.norm(vectors, axis=1) <= self._cutoff
-        i, j, vectors = pairs.center[near], pairs.neighbor[near], vectors[near]
+        number = np.cumsum(structure.types >= 0) - 1  # among the real ones
+        center, slot = np.nonzero(graph.shift[..., 0] != self._far)
+        neighbor = graph.neighbors[center, slot]
+        x = structure.positions
+        vectors = x[neighbor] - x[center] + graph.shift[center, slot]
+        i, j, none = number[center], number[neighbor], np.zeros_like(slot)
         edges = self._tensor(vectors[:, :, None]).requires_grad_(True)
         types = self._tensor(self._numbers[structure.types[real]].astype(np.int32))
-        system = System(types, self._tensor(x), self._tensor(cell), self._tensor(pbc))
-        system.add_neighbor_list(self._options, self._list(np.column_stack([i, j, pairs.image[near]]), edges))
+        system = System(types, self._tensor(x[real]), self._tensor(np.zeros((3, 3))), self._tensor(np.zeros(3, bool)))
+        samples = np.column_stack([i, j, slot, none, none])  # nobody asks which image it is
+        system.add_neighbor_list(self._options, self._list(samples, edges))
         energies = self._model([system], self._wants, check_consistency=False)["energy"].block().values
         slope = np.zeros((len(i), 3))
         if len(i):

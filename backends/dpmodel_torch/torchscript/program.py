@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dpmodel.data.graph import build_graph, flat_positions
-from dpmodel.data.neighbors import ROUNDING
+from dpmodel.data.neighbors import DIRECTION, ROUNDING
 from dpmodel.data.structure import Structure
 from dpmodel.dpa2 import pieces
 from dpmodel.graph import Graph, Selection
@@ -29,10 +29,16 @@ T = TypeVar("T", bound="Program")
 GROUP = 48  # atoms, whose pair features fit the cache of a processor
 
 
+def leaf(x: Tensor) -> Tensor:
+    """``x`` as the start of a derivative."""
+    return x.detach().requires_grad_(True)
+
+
 class Program(nn.Module):
-    """Energies of centers, for one process and whoever takes derivatives himself."""
+    """The pieces, and what centers each of their groups sees; what follows upon what is up to those who inherit."""
 
     no_features: Tensor  # (0, g1_dim)
+    direction: Tensor  # (3,)
     excluded: Tensor  # (n_types + 1, n_types + 1) bool: pairs of types that do not see each other
 
     def __init__(self, model: Model, selection: Selection, example: Graph, vectors: Tensor) -> None:
@@ -44,6 +50,7 @@ class Program(nn.Module):
         self.widest = int(selection.widest.nsel)
         self.cutoff = float(selection.cutoff) + ROUNDING
         self.far = float(selection.far[0])
+        self.rounding = ROUNDING
         self.truncate = bool(selection.truncate)
         self.n_types = int(selection.n_types)
         self.group = GROUP
@@ -52,6 +59,7 @@ class Program(nn.Module):
         for a, b in selection.pair_exclude:
             excluded[a, b] = excluded[b, a] = True
         self.register_buffer("excluded", excluded)
+        self.register_buffer("direction", torch.tensor(DIRECTION))
         self._trace(Module(model), example, vectors)
 
     def _trace(self, model: Any, graph: Graph, vectors: Tensor) -> None:
@@ -88,7 +96,8 @@ class Program(nn.Module):
         valid = valid & (centers < self.n_types)[:, None] & (types[neighbors] < self.n_types)
         r = torch.sqrt((vectors * vectors).sum(-1))
         r = torch.where(valid & (r <= self.cutoff), r, torch.full_like(r, float("inf")))
-        r, order = torch.sort(r, dim=-1, stable=True)
+        order = self.nearest_first(r, vectors)
+        r = torch.gather(r, 1, order)
         if self.truncate:
             r, order = r[:, : self.widest], order[:, : self.widest]
         neighbors = torch.gather(neighbors, 1, order)
@@ -118,36 +127,17 @@ class Program(nn.Module):
             r,
         )
 
-    def forward(
-        self,
-        types: Tensor,
-        first_type: Tensor,
-        neighbors: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        fparam: Tensor,
-        aparam: Tensor,
-    ) -> Tensor:
-        """Energies of the centers (N,), from what ``select`` gives."""
-        counts = self.counts(distances)
-        order = torch.argsort(counts[2])
-        inverse = torch.argsort(order)
-        rows = [order[k : k + self.group] for k in range(0, order.shape[0], self.group)]
-        near: list[Tensor] = []
-        states: list[list[Tensor]] = []
-        for mine in rows:
-            ends, mask, v = self.cut(mine, counts, neighbors, vectors)
-            states.append(list(self.start(types[mine], types, first_type, ends, mask, v)))
-            near.append(ends[:, : states[-1][1].shape[1]])
-        for layer in self.layers:
-            g1 = torch.cat([self.no_features] + [state[0] for state in states])[inverse]
-            for k, x in enumerate(states):
-                states[k] = list(layer(g1[near[k]], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
-        found = [torch.zeros([0], dtype=vectors.dtype, device=vectors.device)]
-        for k, x in enumerate(states):
-            mine = rows[k]
-            found.append(self.end(types[mine], fparam, aparam[mine], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
-        return torch.cat(found)[inverse]
+    def nearest_first(self, r: Tensor, vectors: Tensor) -> Tensor:
+        """The order (N, m) by distance; neighbors at the same distance along a fixed direction, as everywhere."""
+        r, order = torch.sort(r.detach(), dim=-1, stable=True)
+        tie = r[:, 1:] - r[:, :-1] < self.rounding
+        if bool(tie.any()):
+            level = torch.nn.functional.pad(torch.cumsum(tie.logical_not(), 1), [1, 0])
+            along = torch.gather((vectors.detach() * self.direction).sum(-1), 1, order)
+            again = torch.argsort(along, dim=-1, stable=True)
+            again = torch.gather(again, 1, torch.argsort(torch.gather(level, 1, again), dim=-1, stable=True))
+            order = torch.gather(order, 1, again)
+        return order
 
     def counts(self, distances: Tensor) -> list[Tensor]:
         """(N,) neighbors of the centers in each block."""
