@@ -34,6 +34,9 @@ STRUCTURES = {
     "triclinic": water_box(60, triclinic(9.5), 1),
     "left-handed": water_box(40, triclinic(9.0)[[1, 0, 2]], 2),
     "slab": replace(water_box(30, triclinic(7.5), 3), pbc=np.array([True, True, False])),
+    "a lattice with the shift of empty slots": replace(
+        water_box(30, 9.0 * np.eye(3), 3), pbc=np.array([True, True, False])
+    ),
     "hundreds of atoms": water_box(300, 16.0 * np.eye(3), 4),
 }
 

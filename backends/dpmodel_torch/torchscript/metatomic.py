@@ -19,6 +19,7 @@ from metatomic.torch import (
 )
 from torch import Tensor, nn
 
+from dpmodel.data.neighbors import ROUNDING
 from dpmodel.data.structure import Structure
 from dpmodel.dpa2.econf import SYMBOLS
 from dpmodel.errors import InputError
@@ -191,7 +192,7 @@ class Loaded:
     """What an engine does with the file, for one structure."""
 
     def __init__(self, path: Path, settings: ModelSettings, device: torch.device) -> None:
-        self.device, self._at, self._far = str(device), device, settings.selection.far[0]
+        self.device, self._at, self._reach = str(device), device, float(settings.cutoff) + ROUNDING
         self._numbers = np.array(numbers_of(settings))
         with quiet():
             self._model = load_atomistic_model(str(path)).to(device)
@@ -202,10 +203,10 @@ class Loaded:
     def __call__(self, structure: Structure, graph: Graph) -> dict[str, np.ndarray]:
         real = np.flatnonzero(structure.types >= 0)
         number = np.cumsum(structure.types >= 0) - 1  # among the real ones
-        center, slot = np.nonzero(graph.shift[..., 0] != self._far)
-        neighbor = graph.neighbors[center, slot]
         x = structure.positions
-        vectors = x[neighbor] - x[center] + graph.shift[center, slot]
+        vectors = x[graph.neighbors] - x[: len(graph.neighbors), None] + graph.shift
+        center, slot = np.nonzero(np.linalg.norm(vectors, axis=-1) <= self._reach)  # empty slots are farther
+        neighbor, vectors = graph.neighbors[center, slot], vectors[center, slot]
         i, j, none = number[center], number[neighbor], np.zeros_like(slot)
         edges = self._tensor(vectors[:, :, None]).requires_grad_(True)
         types = self._tensor(self._numbers[structure.types[real]].astype(np.int32))
