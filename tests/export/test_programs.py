@@ -61,8 +61,13 @@ def test_two_thousand_atoms(form):
     assert_agrees(found, file, water_box(2000, triclinic(32.0), 6))
 
 
-ENERGIES = {"fitting_net.type": ["ener"]}
-WITHOUT = {"fitting_net.numb_fparam": [0], "fitting_net.numb_aparam": [0]}  # which metatomic has not
+ENERGIES: dict[str, list] = {"fitting_net.type": ["ener"]}
+# metatomic knows elements, and no parameters
+METATOMIC: dict[str, list] = {
+    "type_map": [("O", "H"), ("H",), ("H", "C", "N", "Cu")],
+    "fitting_net.numb_fparam": [0],
+    "fitting_net.numb_aparam": [0],
+}
 COMPILERS = [pytest.param(form, marks=pytest.mark.slow) for form in ("torch", "stablehlo", "paddle")]
 
 
@@ -76,7 +81,7 @@ def check_case(form, seed, only, row, folder):
 @pytest.mark.parametrize("form", ["deepmd-kit", "metatomic", *COMPILERS])
 @pytest.mark.parametrize("seed", range(8))
 def test_settings_drawn_at_random(form, seed, tmp_path):
-    only = ENERGIES | WITHOUT if form == "metatomic" else ENERGIES
+    only = ENERGIES | METATOMIC if form == "metatomic" else ENERGIES
     check_case(form, seed, only, Space(only).draw(8, seed=11)[seed], tmp_path)
 
 
