@@ -82,7 +82,7 @@ def _heading(tree: Tree, settings: ModelSettings) -> None:
 
 
 def _exported(path: Path) -> RenderableType:
-    """What an exported file says of itself; nothing of it is run."""
+    """The record of an exported file in words; nothing of the program is run."""
     record = read_record(path)
     tree = Tree(_text(f"{path}  ({path.stat().st_size / 1024:.0f} kB)", style="bold"))
     tree.add(_text(f"exported for {record.form}: a program, of which this is what it says of itself"))

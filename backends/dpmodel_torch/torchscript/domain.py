@@ -157,16 +157,16 @@ class DomainProgram(Program):
             everyone = self.exchange(g1, n_all, comm)
             shared.append((g1, everyone))
             taken: list[list[Tensor]] = []
-            found: list[list[Tensor]] = []
+            results: list[list[Tensor]] = []
             for k, state in enumerate(states):
                 near = groups[k][1][:, : state[1].shape[1]]
                 x = leaves([everyone[near]]) + leaves(state)
                 out = list(layer(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
                 taken.append(x)
-                found.append(if_kept(out, keeps))
+                results.append(if_kept(out, keeps))
                 states[k] = detached(out)
             inputs.append(taken)
-            outputs.append(found)
+            outputs.append(results)
         return inputs, outputs, shared
 
     def pull(
@@ -180,18 +180,18 @@ class DomainProgram(Program):
     ) -> None:
         """Take ``slopes`` back through the layers."""
         for layer in self.reversed_layers:
-            taken, found = inputs.pop(), outputs.pop()
+            taken, results = inputs.pop(), outputs.pop()
             g1, everyone = shared.pop()
             pulled = torch.zeros_like(everyone)
             for k, x in enumerate(taken):
-                out = found[k]
+                out = results[k]
                 if len(out) == 0:
                     out = list(layer(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]))
                 back = slope(out, x, slopes[k])
                 near = groups[k][1][:, : x[2].shape[1]]
                 pulled.index_add_(0, near.reshape(-1), back[0].reshape(-1, pulled.shape[1]))
                 slopes[k] = back[1:]
-                found[k] = nothing()
+                results[k] = nothing()
             if exchanges:
                 pulled = slope([everyone], [g1], [pulled])[0]
             for k, back in enumerate(slopes):

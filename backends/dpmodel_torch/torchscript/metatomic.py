@@ -60,19 +60,19 @@ class WholeProgram(Program):
         rows = [order[k : k + self.group] for k in range(0, order.shape[0], self.group)]
         near: list[Tensor] = []
         states: list[list[Tensor]] = []
-        for mine in rows:
-            ends, mask, v = self.cut(mine, counts, neighbors, vectors)
-            states.append(list(self.start(types[mine], types, first_type, ends, mask, v)))
+        for row in rows:
+            ends, mask, v = self.cut(row, counts, neighbors, vectors)
+            states.append(list(self.start(types[row], types, first_type, ends, mask, v)))
             near.append(ends[:, : states[-1][1].shape[1]])
         for layer in self.layers:
             g1 = torch.cat([self.no_features] + [state[0] for state in states])[inverse]
             for k, x in enumerate(states):
                 states[k] = list(layer(g1[near[k]], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
-        found = [torch.zeros([0], dtype=vectors.dtype, device=vectors.device)]
+        energies = [torch.zeros([0], dtype=vectors.dtype, device=vectors.device)]
         for k, x in enumerate(states):
-            mine = rows[k]
-            found.append(self.end(types[mine], fparam, aparam[mine], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
-        return torch.cat(found)[inverse]
+            row = rows[k]
+            energies.append(self.end(types[row], fparam, aparam[row], x[0], x[1], x[2], x[3], x[4], x[5], x[6]))
+        return torch.cat(energies)[inverse]
 
 
 class MetatomicModel(nn.Module):
@@ -189,7 +189,7 @@ def read(path: Path, record: Record, device: str | None) -> "Loaded":
 
 
 class Loaded:
-    """What an engine does with the file, for one structure."""
+    """The evaluation of one structure as an engine does it."""
 
     def __init__(self, path: Path, settings: ModelSettings, device: torch.device) -> None:
         self.device, self._at, self._reach = str(device), device, float(settings.cutoff) + ROUNDING
