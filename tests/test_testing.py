@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import dpmodel.dpa2.local_attention as local_attention
+import dpmodel.dpa2.neighborhood as neighborhood
 import dpmodel.dpa2.pair_attention as pair_attention
-import dpmodel.dpa2.repinit as repinit
 import dpmodel.ops.attention as attention
 import dpmodel.ops.geometry as geometry
 from dpmodel.backend import Engine, backend, installed
@@ -216,7 +216,7 @@ MISTAKES: dict[str, tuple[Change, set[str], list[set[str]]]] = {
     ),
     "nsel without square root": (method(Repformer, "slots", no_square_root), {"g1", "rot_mat"}, []),
     "switch": (lambda: patch.object(geometry, "switch", lambda *a: RIGHT_SWITCH(*a) ** 2), {"switch"}, []),
-    "no protection": (lambda: patch.object(repinit, "environment", unprotected), {"rows"}, [{"env_protection"}]),
+    "no protection": (lambda: patch.object(neighborhood, "environment", unprotected), {"rows"}, [{"env_protection"}]),
     "padding rows": (method(EnvironmentEmbedding, "look", no_leak), {"repinit", "three_body"}, [{"set_davg_zero"}]),
     "three-body diagonal": (method(ThreeBody, "__call__", without_diagonal), {"three_body"}, [{"use_three_body"}]),
 }

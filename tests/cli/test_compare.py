@@ -1,6 +1,7 @@
 """``dpmodel compare``: backends beside NumPy, models beside each other."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,4 +168,4 @@ def test_numbers_that_are_none_are_named_with_their_backend(monkeypatch: pytest.
     torch = pytest.importorskip("dpmodel_torch")
     monkeypatch.setattr(torch.Engine, "numpy", lambda self, x: x.detach().numpy() * np.nan)
     refusal = command.refuses("compare", WATER, "--backends", "torch", "--json")
-    assert refusal.startswith("torch: frame 0, atom 0: the energy is not a finite number")
+    assert re.match(r"torch: frame 0, atom \d+: the energy is not a finite number", refusal)
