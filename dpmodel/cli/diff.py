@@ -17,6 +17,7 @@ import typer
 
 from dpmodel.cli.options import Json, Model
 from dpmodel.io.deepmd import ModelFile
+from dpmodel.io.metadata import RIGIDITY
 from dpmodel.io.model import read_model
 from dpmodel.module import state
 from dpmodel.settings import by_path
@@ -110,10 +111,15 @@ def diff(a: ModelFile, b: ModelFile) -> Differences:
         for path in ours | theirs
         if path not in ours or path not in theirs or ours[path] != theirs[path]
     ]
-    left, right = state(a.model), state(b.model)
+    left, right = state(a.model) | _uncertainty(a), state(b.model) | _uncertainty(b)
     differences = (_array(path, left.get(path), right.get(path)) for path in left | right)
     neighbors = a.settings.descriptor.nsel_meaning, b.settings.descriptor.nsel_meaning
     return Differences(settings, [difference for difference in differences if difference is not None], neighbors)
+
+
+def _uncertainty(file: ModelFile) -> dict[str, np.ndarray]:
+    """The numbers of the file's uncertainty, as arrays by path."""
+    return {f"{RIGIDITY}.{path}": np.asarray(x) for path, x in by_path(file.extras.get(RIGIDITY, {}))}
 
 
 def _array(path: str, a: np.ndarray | None, b: np.ndarray | None) -> ArrayDifference | None:

@@ -335,3 +335,6 @@ def test_relax(command: Command, tmp_path: Path) -> None:
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 0.05
     assert "exists already" in command.refuses("relax", model, tmp_path / "in.xyz", "-o", out)
     assert "give --cell" in command.refuses("relax", model, tmp_path / "in.xyz", "-o", out, "-f", "--pressure", 1)
+    never = command("relax", model, tmp_path / "in.xyz", "-o", out, "-f", "--fmax", "nan")
+    assert never.code == 2
+    assert "'--fmax'" in never.err

@@ -17,6 +17,7 @@ from ase import Atoms
 from command_line import Command
 from dpmodel import load
 from dpmodel.backend import Engine
+from dpmodel.cli.diff import diff
 from dpmodel.data.samples import mixture
 from dpmodel.data.structure import Structure
 from dpmodel.data.systems import Frame, System
@@ -122,6 +123,9 @@ def test_what_another_run_left_is_not_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".dp", ".yaml", ".dp.json", ".pt"])
 def test_files_keep_it(suffix: str, tmp_path: Path) -> None:
     changed = calibrate(model(), engine_of("numpy"), frames(3), frames(4, seed=9))
+    paths = [difference.path for difference in diff(model(), changed.file).arrays]
+    assert sorted(paths) == [f"{RIGIDITY}.{name}" for name in ("@variables.covariance", "alpha", "regularizer")]
+    assert diff(changed.file, changed.file).equal
     path = tmp_path / f"known{suffix}"
     write_model(path, changed.file)
     again = Rigidity.of_entry(read_model(path).extras[RIGIDITY], len(changed.rigidity.covariance), suffix)

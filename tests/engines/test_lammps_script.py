@@ -39,7 +39,11 @@ def test_options() -> None:
         ("a.dp xyz", "'xyz' is no option; known are backend, device"),
         ("a.dp out_freq", "out_freq needs a value"),
         ("a.dp out_freq 0", "out_freq should be a positive whole number, got '0'"),
-        ("a.dp relative much", "relative should be a number, got 'much'"),
+        ("a.dp relative much", "relative should be a number, at least 0, got 'much'"),
+        ("a.dp relative_v inf", "relative_v should be a number, at least 0, got 'inf'"),
+        ("a.dp max_uncertainty nan", "max_uncertainty should be a number, at least 0, got 'nan'"),
+        ("a.dp max_uncertainty -1", "max_uncertainty should be a number, at least 0, got '-1'"),
+        ("a.dp fparam nan", "fparam should be a number, got 'nan'"),
         ("a.dp fparam 1 warm", "fparam should be a number, got 'warm'"),
     ],
 )

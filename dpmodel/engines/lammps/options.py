@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from dpmodel.engines.lammps.plugin import STYLE
@@ -36,13 +37,28 @@ def _count(word: str) -> int:
     return value
 
 
+def _number(word: str) -> float:
+    value = float(word)
+    if not isfinite(value):  # nothing is larger than nan: such a threshold would never stop a run
+        raise ValueError
+    return value
+
+
+def _size(word: str) -> float:
+    value = _number(word)
+    if value < 0:
+        raise ValueError
+    return value
+
+
 FLAGS = ("atomic", "strict", "trust")  # options without a value
 VALUES: dict[str, Callable[[str], Any]] = {
     "out_freq": _count,
-    "relative": float,
-    "relative_v": float,
-    "max_uncertainty": float,
+    "relative": _size,
+    "relative_v": _size,
+    "max_uncertainty": _size,
 }
+EXPECTED: dict[Callable[[str], Any], str] = {_count: "a positive whole number", _size: "a number, at least 0"}
 NAMES = list(Options.__dataclass_fields__)
 
 
@@ -66,7 +82,7 @@ def models_and_options(words: Sequence[str]) -> tuple[list[str], Options]:
             values[name] = True
         elif name == "fparam":
             numbers = next((k for k, word in enumerate(rest) if word in NAMES), len(rest))
-            values[name] = tuple(_value(name, word, float) for word in rest[:numbers])
+            values[name] = tuple(_value(name, word, _number) for word in rest[:numbers])
             del rest[:numbers]
         elif rest:
             word = rest.pop(0)
@@ -82,7 +98,7 @@ def _value(name: str, word: str, kind: Callable[[str], Any]) -> Any:
     try:
         return kind(word)
     except ValueError:
-        expected = "a positive whole number" if kind is _count else "a number"
+        expected = EXPECTED.get(kind, "a number")
         raise InputError(f"pair_style {STYLE}: {name} should be {expected}, got {word!r}") from None
 
 
