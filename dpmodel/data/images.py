@@ -12,9 +12,8 @@ def explicit_images(graph: Graph, positions: Array, selection: Selection) -> tup
     Returns the graph, the positions (A, 3) of all its atoms in angstrom, and the atom (A,) that each is an image of.
     """
     n_atoms, own = len(positions), np.arange(len(graph.neighbors))[:, None]
-    empty = (graph.neighbors == own) & np.all(
-        graph.shift == selection.far, axis=-1
-    )  # a lattice may have that shift, too
+    is_far = np.all(graph.shift == selection.far, axis=-1)  # which the lattice may be as well
+    empty = (graph.neighbors == own) & is_far
     slots = np.any(graph.shift != 0.0, axis=-1) & ~empty
     atom, shift = graph.neighbors[slots], graph.shift[slots]
     keys = np.column_stack([atom, np.rint(1e6 * shift).astype(np.int64)])
