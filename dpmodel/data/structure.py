@@ -111,7 +111,8 @@ def _positions(positions: Any) -> Array:
 def _types(types: Any, nf: int, n: int, type_map: Sequence[str]) -> Array:
     array = _array("types", types)
     if array.dtype.kind not in "iuf":
-        raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {array.dtype}")
+        got = "strings" if array.dtype.kind in "US" else array.dtype
+        raise InputError(f"types should be integers, indices into {_listed(type_map)}, got {got}")
     t = _broadcast("types", array, nf, (n,), "one for each atom of positions")
     names = ", ".join(f"{i} {name}" for i, name in enumerate(type_map))
     bad = np.argwhere(~((t == np.floor(t)) & (t >= -1) & (t < len(type_map))))

@@ -117,7 +117,7 @@ BAD = {
     "type nan": ({"types": [0, np.nan, 1]}, "frame 0, atom 1: type nan"),
     "type below": ({"types": [0, 1, -5]}, "frame 0, atom 2: type -5 is none of 0 O, 1 H"),
     "type above": ({"positions": TWO, "types": [TYPES, [0, 2, 1]]}, "frame 1, atom 1: type 2 is none of 0 O, 1 H"),
-    "symbols": ({"types": ["O", "H", "H"]}, "types should be integers, indices into O, H"),
+    "symbols": ({"types": ["O", "H", "H"]}, "types should be integers, indices into O, H, got strings"),
     "types missing": ({"types": [0, 1]}, r"types should have shape \(3,\) or \(1, 3\), got \(2,\); one for each atom"),
     "cell nan": ({"cell": changed(CELL, (2, 2), np.nan)}, r"frame 0: cell\[0, 2, 2\] is nan"),
     "nine numbers": ({"cell": CELL.ravel()}, r"cell .* got \(9,\); .* cell\.reshape\(-1, 3, 3\)"),
