@@ -41,7 +41,7 @@ def main(model: Model, head: Head = None, as_json: Json = False) -> None:
 
 def show_file(path: Path, head: str | None = None) -> RenderableType:
     """Settings, numbers of parameters and provenance of the model in ``path``; its heads if it has several."""
-    if has_record(path):
+    if path.exists() and has_record(path):
         return _exported(path)
     several, averaged = contents_of(path)
     file = None if several and head is None else read_model(path, head)
@@ -184,7 +184,7 @@ def _origin(branch: Tree, file: ModelFile) -> None:
 
 def to_json(path: Path, head: str | None) -> dict[str, Any]:
     """The same for programs."""
-    if has_record(path):
+    if path.exists() and has_record(path):
         record = read_record(path)
         about = {
             "file": str(path),
