@@ -208,9 +208,8 @@ class Evaluator:
             speeds = np.concatenate([velocities, np.zeros((len(owner) - len(velocities), 3))])
             return self._differentiated(heat_flux, images, moved, speeds, owner)
         domains, count = self._domains, len(positions)
-        execution = Execution(
-            exchange=lambda x, _: domains.exchange(x, count)
-        )  # no groups: processes have equal graphs
+        # no groups: processes have equal graphs
+        execution = Execution(exchange=lambda x, _: domains.exchange(x, count))
         with domains.through(halo):
             return self._call(heat_flux, execution, (self.engine.grad_and_aux,), images, (moved, velocities, owner))
 
